@@ -1,0 +1,233 @@
+"""The command `wordtree`: show, build, merge, check, labels, plugins.
+
+The parser is argparse's, so that a word is shown in less than half a second; what a command needs is imported when it
+runs. A WordTreeError or an OSError is told in one line on stderr, with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._version import __version__
+from .errors import WordTreeError
+
+if TYPE_CHECKING:
+    from .labels import LabelMap
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; the entry point `wordtree`.
+
+    Args:
+        arguments: the words after `wordtree`; the process's own where left out.
+    """
+    given = parser().parse_args(arguments)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        given.run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `wordtree show coco | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (WordTreeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, a function a command."""
+    top = argparse.ArgumentParser(prog="wordtree", description="Labels that form a tree.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    maps = "a label map's name or file (.csv, .tsv, .yaml, .json)"
+
+    show = commands.add_parser("show", help="show a word, a node of a tree, or what a label map knows of one")
+    show.add_argument("what", metavar="WORD_OR_MAP", help=f"a word, a synset name (dog.n.01), an id, or {maps}")
+    show.add_argument("--tree", metavar="FILE", type=Path, help="a tree: .json, .csv or Darknet's .tree")
+    show.add_argument("--format", choices=("text", "svg", "html"), default="text", help="default: text")
+    show.set_defaults(run=_show)
+
+    build = commands.add_parser("build", help="build one tree from the labels of one or more data sets")
+    build.add_argument("labels", metavar="LABELS", nargs="+", help=f"{maps}; or a word, synset name or id")
+    build.add_argument("--rules", default="paper", help="paper (default) or darknet")
+    build.add_argument("--taxonomy", default="wordnet", metavar="NAME", help="a registered taxonomy (default: wordnet)")
+    build.add_argument("--root", metavar="LABEL", help="the root, as a word, synset name or id of the taxonomy")
+    build.add_argument("--report", action="store_true", help="print what was attached, collapsed and chosen")
+    build.set_defaults(run=_build)
+
+    merge = commands.add_parser("merge", help="merge label maps into one, a .csv of label and id")
+    merge.add_argument("labels", metavar="LABELS", nargs="+", help=maps)
+    merge.set_defaults(run=_merge)
+
+    check = commands.add_parser("check", help="check a tree or a label map: its first fault, or what is in it")
+    check.add_argument("file", metavar="FILE", type=Path, help="a tree (.json, .tree, .csv) or a label map")
+    check.set_defaults(run=_check)
+
+    labels = commands.add_parser("labels", help="list the label maps on offer, or the labels of one")
+    labels.add_argument("name", metavar="NAME", nargs="?", help=maps)
+    labels.set_defaults(run=_labels)
+
+    plugins = commands.add_parser("plugins", help="list the plug-ins, what they offer, and what is wrong with any")
+    plugins.set_defaults(run=_plugins)
+
+    for command in (show, build, merge):
+        command.add_argument("-o", "--out", metavar="FILE", type=Path, help="file to write")
+    return top
+
+
+# ---------------------------------------------------------------------- the commands
+
+
+def _show(given: argparse.Namespace) -> None:
+    from . import show
+    from .tree import WordTree
+
+    labels = _label_map(given.what)
+    tree = WordTree.load(given.tree) if given.tree else None
+    if labels is not None:
+        from .build import build_tree
+
+        picture = show.picture_of_tree(tree if tree is not None else build_tree(labels), labels)
+    elif tree is not None:
+        node = tree.find(given.what)
+        whole = given.format == "html"
+        picture = show.picture_of_tree(tree, node=node) if whole else show.picture_of_node(tree, node)
+    else:
+        _known_word(given.what)
+        picture = show.picture_of_word(given.what, whole=given.format == "html")
+
+    if given.format == "html":
+        from .web import page
+
+        _put(page(picture), given.out)
+    elif given.format == "svg":
+        _put(show.svg(picture), given.out)
+    elif given.out is None and sys.stdout.isatty():
+        show.print_rich(picture)
+    else:
+        plain = given.out is None and not _speaks_unicode()
+        _put(show.text(picture, ascii_only=plain) + "\n", given.out)
+
+
+def _build(given: argparse.Namespace) -> None:
+    from .build import build_tree
+    from .show import summary
+
+    maps = {text: _label_map(text) for text in given.labels}
+    words = [text for text, found in maps.items() if found is None]
+    if given.taxonomy == "wordnet":
+        for word in words:
+            _known_word(word)
+    labels: list[LabelMap | list[str]] = [found for found in maps.values() if found is not None]
+    labels += [words] if words else []
+    tree = build_tree(*labels, taxonomy=given.taxonomy, rules=given.rules, root=given.root)
+    if given.report:
+        print(tree.report)
+    if given.out is None:
+        print(f"{summary(tree)}; -o FILE writes it")
+    else:
+        print(f"{tree.save(given.out)}: {summary(tree)}")
+
+
+def _merge(given: argparse.Namespace) -> None:
+    from .labels import label_maps, merge, to_csv
+
+    merged = merge(_label_map(text) or label_maps()[text] for text in given.labels)
+    _put(to_csv(merged), given.out)
+    if given.out is not None:
+        print(f"{given.out}: {len(merged)} labels, {len(set(merged.ids))} different ids")
+
+
+def _check(given: argparse.Namespace) -> None:
+    from .labels import LabelMap, looks_like_labels
+    from .show import summary
+    from .tree import WordTree
+
+    if looks_like_labels(given.file):
+        labels = LabelMap.read(given.file)
+        print(f"{given.file}: a label map of {len(labels)} labels, {len(set(labels.ids))} different ids")
+        return
+    tree = WordTree.load(given.file)
+    print(f"{given.file}: a tree of {summary(tree)}")
+    if alone := int((tree.group_size == 1).sum()):
+        print(f"groups of one node, always certain: {alone}")
+    if repeated := len(tree) - len({name.casefold() for name in tree.names}):
+        print(f"nodes whose name an earlier node has too: {repeated}; ask for those by id")
+
+
+def _labels(given: argparse.Namespace) -> None:
+    from .labels import label_maps, to_csv
+
+    if given.name is not None:
+        _put(to_csv(_label_map(given.name) or label_maps()[given.name]), None)
+        return
+    for name, labels in sorted(label_maps().items()):
+        print(f"{name:<16}{len(labels):>7} labels")
+
+
+def _plugins(given: argparse.Namespace) -> None:
+    from . import plugins
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each fault is in the list
+        listing = plugins.listing()
+        offers = {
+            "label maps": sorted(plugins.label_maps()),
+            "taxonomies": sorted(plugins.taxonomies()),
+            "detectors": sorted(plugins.detectors()),
+        }
+    for plugin in listing:
+        print(f"{plugin.name:<16}{', '.join(plugin.hooks)}" + (f"FAULT: {plugin.fault}" if plugin.fault else ""))
+    for kind, names in offers.items():
+        print(f"{kind}: {', '.join(names) or 'none'}")
+
+
+# ---------------------------------------------------------------------- what they share
+
+
+def _label_map(text: str) -> LabelMap | None:
+    """The label map of a registered name or of a file; None where it is neither."""
+    from .labels import SUFFIXES, LabelMap, label_maps
+
+    maps = label_maps()
+    if text in maps:
+        return maps[text]
+    return LabelMap.read(text) if Path(text).suffix in SUFFIXES else None
+
+
+def _known_word(text: str) -> None:
+    """Raise where a text is neither a label map nor a noun, saying what is near in both."""
+    from . import wordnet
+    from .labels import label_maps
+
+    if not wordnet.candidates(text):
+        try:
+            label_maps()[text]
+        except WordTreeError as error:
+            try:
+                wordnet.id_of(text)
+            except WordTreeError as other:
+                raise WordTreeError(f"{error}; and {other}") from None
+
+
+def _speaks_unicode() -> bool:
+    try:
+        "└─".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _put(text: str, out: Path | None) -> None:
+    from .formats import write_whole
+
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(out, text)

@@ -1,0 +1,279 @@
+"""WordNet 3.0's nouns: 82,115 synsets, their words and what stands above each; embedded, no download.
+
+An id is a WNID, `n` and eight digits, as ImageNet writes it: n02084071 is the dog. A synset name is WordNet's and
+nltk's: first lemma, `n`, sense number of that lemma: dog.n.01. The table is read on first use, from
+`data/wordnet-3.0-nouns.npz` (tools/make_wordnet.py makes it); words are indexed when the first word is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import WordTreeError
+
+TABLE = Path(__file__).with_name("data") / "wordnet-3.0-nouns.npz"
+PHYSICAL_ENTITY = "n00001930"
+
+_ID = re.compile(r"n\d{8}")
+_SYNSET_NAME = re.compile(r"(.+)\.n\.(\d{1,3})")
+
+
+# ---------------------------------------------------------------------- questions
+
+
+def candidates(text: str) -> list[str]:
+    """The ids that an id, a synset name or a word may stand for, likeliest sense first; empty where nothing matches.
+
+    Case does not matter, and a space is as good as an underscore.
+
+    Example:
+        >>> candidates("domestic dog"), candidates("dog.n.01"), candidates("n02084071"), candidates("no such noun")
+        (['n02084071'], ['n02084071'], ['n02084071'], [])
+        >>> candidates("dog")[:3]
+        ['n02084071', 'n10114209', 'n10023039']
+    """
+    nouns = _nouns()
+    if _ID.fullmatch(text):
+        return [text] if nouns.row(text) >= 0 else []
+    word = "_".join(text.lower().split())
+    named = _SYNSET_NAME.fullmatch(word)
+    if named:
+        return [nouns.id(row) for sense, row in nouns.rows_of(named[1]) if sense == int(named[2])]
+    return [nouns.id(row) for _, row in nouns.rows_of(word)]
+
+
+def id_of(text: str) -> str:
+    """The one id that an id, a synset name or a word of a single sense stands for.
+
+    Raises:
+        WordTreeError: no such noun (near words are given), or a word of several senses (all are listed).
+
+    Example:
+        >>> id_of("domestic dog"), id_of("crane.n.04")
+        ('n02084071', 'n03126707')
+        >>> id_of("crane.n.4") == id_of("crane.n.04")
+        True
+    """
+    found = candidates(text)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = "; ".join(f"{synset_name(id_)} = {id_} ({', '.join(lemmas(id_))})" for id_ in found)
+        raise WordTreeError(f"{text!r} has {len(found)} senses in WordNet; give one of them: {listed}")
+    named = _SYNSET_NAME.fullmatch(text)
+    if named and (senses := candidates(named[1])):
+        raise WordTreeError(f"no sense {named[2]} of {named[1]!r} in WordNet 3.0; it has senses 1 to {len(senses)}")
+    near = _near(text)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise WordTreeError(
+        f"no noun {text!r} in WordNet 3.0; {hint}give a word, a synset name such as dog.n.01 or an id such as n02084071"
+    )
+
+
+def lemmas(id_: str) -> list[str]:
+    """The words of a synset, spaces for underscores, in WordNet's order.
+
+    Example:
+        >>> lemmas("n02084071")
+        ['dog', 'domestic dog', 'Canis familiaris']
+    """
+    return [word.replace("_", " ") for word in _nouns().texts[_row(id_)].split(" ")]
+
+
+def name_of(id_: str) -> str:
+    """The first word of a synset.
+
+    Example:
+        >>> name_of("n02056570")
+        'king penguin'
+    """
+    return _nouns().texts[_row(id_)].split(" ", 1)[0].replace("_", " ")
+
+
+def synset_name(id_: str) -> str:
+    """First lemma in lower case, `n`, two-digit sense number, as nltk names a synset.
+
+    Example:
+        >>> synset_name("n02084071"), synset_name("n03126707")
+        ('dog.n.01', 'crane.n.04')
+    """
+    nouns, row = _nouns(), _row(id_)
+    return f"{nouns.texts[row].split(' ', 1)[0].lower()}.n.{nouns.senses[nouns.sense_starts[row]]:02d}"
+
+
+def hypernyms(id_: str) -> list[str]:
+    """What the synset is a kind of, directly above it, in WordNet's order; empty for entity and for instances.
+
+    Example:
+        >>> [name_of(above) for above in hypernyms("n02084071")]
+        ['canine', 'domestic animal']
+    """
+    return _nouns().above(_row(id_), instance=False)
+
+
+def instance_hypernyms(id_: str) -> list[str]:
+    """What the synset is an instance of, as the Sun is of star, in WordNet's order.
+
+    Example:
+        >>> [name_of(above) for above in instance_hypernyms(id_of("sun.n.01"))]
+        ['star']
+    """
+    return _nouns().above(_row(id_), instance=True)
+
+
+def hyponyms(id_: str, instances: bool = False) -> list[str]:
+    """The kinds of it directly below, by id; its instances instead where asked for.
+
+    Example:
+        >>> [name_of(below) for below in hyponyms("n02055803")]  # of penguin
+        ['Adelie', 'king penguin', 'emperor penguin', 'jackass penguin', 'rock hopper']
+    """
+    nouns = _nouns()
+    return [nouns.id(row) for row in nouns.below(_row(id_), instances)]
+
+
+def count_below(id_: str) -> int:
+    """How many different kinds stand below, at any depth; instances are not counted.
+
+    Example:
+        >>> count_below("n02055803"), count_below("n02056570")  # penguin, king penguin
+        (5, 0)
+    """
+    nouns = _nouns()
+    seen: set[int] = set()
+    todo = [_row(id_)]
+    while todo:
+        new = [below for below in nouns.below(todo.pop(), instance=False) if below not in seen]
+        seen.update(new)
+        todo += new
+    return len(seen)
+
+
+def _row(id_: str) -> int:
+    row = _nouns().row(id_)
+    if row < 0:
+        raise WordTreeError(f"no noun with the id {id_!r} in WordNet 3.0; ids look like n02084071 (dog)")
+    return row
+
+
+def _near(text: str) -> list[str]:
+    """Up to three words spelled nearly so. Only words of the same first letter and about the same length are compared:
+    all 117,798 would take seconds."""
+    word = "_".join(text.lower().split())
+    words = _nouns().first_of_word
+    alike = [w for w in words if w[:1] == word[:1] and abs(len(w) - len(word)) <= 2]
+    return [w.replace("_", " ") for w in difflib.get_close_matches(word, alike, n=3, cutoff=0.75)]
+
+
+# ---------------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class _Nouns:
+    """The table, a row a synset, ascending by id."""
+
+    numbers: list[int]  # [rows] ids without their n
+    texts: list[str]  # [rows] lemmas with a space between, spelled as WordNet does
+    senses: NDArray[np.uint8]  # [lemmas] the sense number of each lemma of each row
+    sense_starts: NDArray[np.int64]  # [rows + 1] where each row's lemmas begin
+    parents: NDArray[np.int64]  # [edges] rows above, in WordNet's order
+    instance: NDArray[np.bool_]  # [edges] True: is an instance of; False: is a kind of
+    parent_starts: list[int]  # [rows + 1]
+
+    def row(self, id_: str) -> int:
+        """The row of an id; -1 where WordNet 3.0 has no such noun."""
+        if not _ID.fullmatch(id_):
+            return -1
+        number = int(id_[1:])
+        row = bisect_left(self.numbers, number)
+        return row if row < len(self.numbers) and self.numbers[row] == number else -1
+
+    def id(self, row: int) -> str:
+        return f"n{self.numbers[row]:08d}"
+
+    def above(self, row: int, instance: bool) -> list[str]:
+        edges = range(self.parent_starts[row], self.parent_starts[row + 1])
+        return [self.id(self.parent_list[edge]) for edge in edges if self.instance_list[edge] is instance]
+
+    def below(self, row: int, instance: bool) -> list[int]:
+        rows, starts = self.rows_below[instance]
+        return rows[starts[row] : starts[row + 1]]
+
+    def rows_of(self, word: str) -> list[tuple[int, int]]:
+        """(sense number, row) of a lower-case lemma, by sense. Two spellings in one synset (Earth, earth) are one."""
+        if word not in self.first_of_word:
+            return []
+        codes = {self.first_of_word[word], *self.rest_of_word.get(word, ())}
+        return [divmod(code, len(self.numbers)) for code in sorted(codes)]
+
+    # Single edges are read from lists: indexing a numpy array costs ten times as much.
+    @cached_property
+    def parent_list(self) -> list[int]:
+        parents: list[int] = self.parents.tolist()
+        return parents
+
+    @cached_property
+    def instance_list(self) -> list[bool]:
+        instance: list[bool] = self.instance.tolist()
+        return instance
+
+    @cached_property
+    def rows_below(self) -> list[tuple[list[int], list[int]]]:
+        """For kinds and for instances: rows sorted by the row above, and [rows + 1] where each one's begin."""
+        below = np.repeat(np.arange(len(self.numbers)), np.diff(self.parent_starts))
+        sorted_below = []
+        for kind in (False, True):
+            edges = np.flatnonzero(self.instance == kind)
+            edges = edges[np.argsort(self.parents[edges], kind="stable")]
+            starts = np.searchsorted(self.parents[edges], np.arange(len(self.numbers) + 1))
+            sorted_below.append((below[edges].tolist(), starts.tolist()))
+        return sorted_below
+
+    # Four words in five have one sense. Two dictionaries, the second small, are built three times as fast as one of
+    # lists; a code is sense number x rows + row, so that codes sort by sense.
+    @property
+    def first_of_word(self) -> dict[str, int]:
+        return self._words[0]
+
+    @property
+    def rest_of_word(self) -> dict[str, list[int]]:
+        return self._words[1]
+
+    @cached_property
+    def _words(self) -> tuple[dict[str, int], dict[str, list[int]]]:
+        rows = np.repeat(np.arange(len(self.numbers)), np.diff(self.sense_starts))
+        codes = (self.senses.astype(np.int64) * len(self.numbers) + rows).tolist()
+        first: dict[str, int] = {}
+        rest: dict[str, list[int]] = {}
+        for word, code in zip(" ".join(self.texts).lower().split(" "), codes, strict=True):
+            if word in first:
+                rest.setdefault(word, []).append(code)
+            else:
+                first[word] = code
+        return first, rest
+
+
+@lru_cache(maxsize=1)
+def _nouns() -> _Nouns:
+    with np.load(TABLE, allow_pickle=False) as file:
+        table = {name: file[name] for name in file.files}
+    texts = table["lemmas"].tobytes().decode("ascii").split("\n")
+    counts = table["parent_counts"].astype(np.int64)
+    row_of_edge = np.repeat(np.arange(len(counts)), counts)
+    return _Nouns(
+        numbers=np.cumsum(table["id_steps"], dtype=np.int64).tolist(),
+        texts=texts,
+        senses=table["senses"],
+        sense_starts=np.cumsum([0, *(text.count(" ") + 1 for text in texts)]),
+        parents=row_of_edge - table["parent_steps"],
+        instance=np.unpackbits(table["instance"], count=len(row_of_edge)).astype(bool),
+        parent_starts=np.cumsum([0, *counts.tolist()]).tolist(),
+    )
