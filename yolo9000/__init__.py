@@ -1,0 +1,33 @@
+"""YOLO9000 whole again in PyTorch: a detector over a WordTree that learns from boxes and from names together.
+
+    import yolo9000
+    run = yolo9000.train(joint=True)
+    found = yolo9000.detect("photo.jpg", weights=run.weights)
+
+Torch starts with the first of these that is used, not here: `wordtree` lists this package's plug-in without it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import loss, models
+    from .evaluation import evaluate
+    from .prediction import detect, load
+    from .training import train
+
+__all__ = ["detect", "evaluate", "load", "loss", "models", "train"]
+
+_HOME = {"detect": "prediction", "evaluate": "evaluation", "load": "prediction", "train": "training"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("loss", "models"):
+        return import_module(f".{name}", __name__)
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'yolo9000' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

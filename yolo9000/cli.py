@@ -1,0 +1,186 @@
+"""The command `yolo9000`. Each verb imports what it needs when it runs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wordtree import WordTreeError, __version__
+
+app = typer.Typer(
+    help="YOLO9000: box what was never boxed. `yolo9000 train --joint` needs nothing else.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Weights = Annotated[
+    Path | None, typer.Option(help="A run's folder or weights file; the shipped checkpoint where left out.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@app.command()
+def train(
+    joint: Annotated[bool, typer.Option("--joint", help="Learn from image labels beside the boxes.")] = False,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="The joint run with every box given: the upper bound.")
+    ] = False,
+    data: Annotated[str, typer.Option(help="The data set: embedded, the one that ships.")] = "embedded",
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/joint where left out.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, such as steps=2000; any number.")
+    ] = None,
+) -> None:
+    """Train, evaluate, and leave a run folder. Ctrl-C keeps a checkpoint; the same command goes on from it."""
+    from .training import train as run_training
+
+    options = _settings(settings or [])
+    try:
+        run = run_training(joint=joint or oracle, data=data, out=out, oracle=oracle, **options)
+    except KeyboardInterrupt:
+        typer.echo("stopped; a checkpoint is kept, and the same command goes on from it", err=True)
+        raise typer.Exit(130) from None
+    if run.metrics.keys() - {"seconds"}:
+        typer.echo(run.table())
+    typer.echo(f"run folder: {run.directory}  (detections.png, curve.png, evaluation.csv, weights.safetensors)")
+    typer.echo(f"try it:     yolo9000 detect PHOTO --weights {run.directory} --tree-threshold 0.3")
+
+
+@app.command()
+def bounds(
+    out: Annotated[Path, typer.Option(help="The folder of the three runs.")] = Path("runs"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting for all three, such as steps=2000.")
+    ] = None,
+) -> None:
+    """Joint training beside the two runs that bound it: detection data alone, and every box given."""
+    from .reports import metrics_table
+    from .training import train as run_training
+
+    options = _settings(settings or [])
+    kinds: dict[str, dict[str, Any]] = {
+        "boxes": {},
+        "joint": {"joint": True},
+        "oracle": {"joint": True, "oracle": True},
+    }
+    try:
+        runs = {name: run_training(out=out / name, **kind, **options) for name, kind in kinds.items()}
+    except KeyboardInterrupt:
+        typer.echo("stopped; a checkpoint is kept, and the same command goes on from it", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(metrics_table(*(run.metrics for run in runs.values()), names=list(runs)))
+
+
+@app.command()
+def detect(
+    sources: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    weights: Weights = None,
+    threshold: Annotated[float, typer.Option(help="On the score, objectness x Pr(node).")] = 0.25,
+    tree_threshold: Annotated[float, typer.Option(help="How sure each step down the tree must be.")] = 0.5,
+    out: Annotated[Path | None, typer.Option(help="A folder for the pictures with boxes.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record an image.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Box and name what is in pictures."""
+    from .prediction import about, stream
+
+    if weights is None:
+        typer.echo(f"shipped checkpoint: {about()}", err=True)
+    for found in stream(list(sources), weights, threshold, tree_threshold, device):
+        typer.echo(found.to_json() if as_json else str(found))
+        if out is not None:
+            typer.echo(f"  -> {found.save(out / (Path(found.source).stem + '.png'))}", err=True)
+
+
+@app.command()
+def evaluate(
+    weights: Weights = None,
+    data: Annotated[str, typer.Option(help="The data set: embedded, the one that ships.")] = "embedded",
+    scenes: Annotated[int, typer.Option(help="Test scenes a column.")] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Score weights on scenes of unseen and seen sources."""
+    from .evaluation import evaluate as run_evaluation
+    from .reports import metrics_table
+
+    metrics = run_evaluation(weights, data, scenes, device)
+    typer.echo(json.dumps(metrics, indent=1) if as_json else metrics_table(metrics))
+
+
+@app.command()
+def anchors(
+    k: Annotated[int, typer.Option("-k", help="How many priors.")] = 3,
+    size: Annotated[int, typer.Option(help="Pixels of the pictures.")] = 160,
+    stride: Annotated[int, typer.Option(help="Pixels a cell.")] = 16,
+) -> None:
+    """Dimension clusters of the embedded set's training boxes, in cells."""
+    import torch
+
+    from .anchors import dimension_clusters
+    from .data.embedded import Pictures
+
+    if size < 32 or stride < 1:
+        raise WordTreeError(f"pictures of {size} pixels in cells of {stride}; give at least 32 and 1")
+    scenes = Pictures("boxed", 300, size)
+    boxes = torch.cat([scenes[index][1]["boxes"] for index in range(len(scenes))])
+    priors, mean_iou = dimension_clusters((boxes[:, 2:] - boxes[:, :2]) / stride, k)
+    for width, height in priors.tolist():
+        typer.echo(f"{width:.4f}, {height:.4f}")
+    typer.echo(f"mean IoU {mean_iou:.3f} over {len(boxes)} boxes", err=True)
+
+
+@app.command()
+def info(weights: Weights = None) -> None:
+    """What a checkpoint is: its tree, its network, what it knows and cannot know."""
+    from .prediction import about, load
+
+    model = load(weights)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    typer.echo(about(weights))
+    typer.echo(f"tree: {model.tree}, hash {model.tree.hash[:12]}")
+    typer.echo(f"network: {parameters:,} parameters, input {model.size} x {model.size}, stride {model.trunk.stride}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """`key=value` pairs; values as JSON, or as plain text where they are none."""
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise WordTreeError(f"setting {pair!r}; give key=value, such as steps=2000")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+def main() -> None:
+    """Run the command; an error is one line on stderr and exit code 2."""
+    try:
+        app()
+    except (WordTreeError, OSError) as error:
+        sys.exit(_told(error))
+
+
+def _told(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2

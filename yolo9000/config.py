@@ -1,0 +1,105 @@
+"""One flat config a run: every number of the training in one place, by keyword; unknown keys are refused."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from wordtree import WordTreeError
+from wordtree.errors import unknown
+
+
+@dataclass(frozen=True)
+class Config:
+    """The demo's run: what `yolo9000 train --joint` does with no other argument.
+
+    Attributes:
+        joint: learn from image labels beside the boxes; False is detection data only.
+        oracle: the same pictures with every box given: what joint training is measured against.
+        seed: of weights, order and pictures.
+        classifier_pictures, boxed_pictures, labelled_pictures: how many pictures of each kind are made.
+        classifier_steps, classifier_batch, classifier_sizes, classifier_rate: the trunk first learns names, as a tree
+            classifier on small pictures (the paper's pretraining); sizes take turns every 10 steps.
+        steps, batch, shares, size, sizes, rate: then boxes and names together; shares are boxed : labelled pictures of
+            a batch (the paper has 1 : 4); `size` is that of the pictures and of detection, `sizes` take turns every 10
+            steps (the paper's multi-scale training).
+        decay, momentum: of the optimiser; decay on convolution weights only.
+        average: of the weights' running mean, which is what is saved.
+        widths, counts, anchors: of the network.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
+        device: "cpu", "cuda", or "auto".
+        workers: processes that make pictures, 0 for none; -1 for one a core.
+        test_scenes: a column of the final table.
+        held_out: a training family to leave out and test on, for choosing settings without the test family.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    joint: bool = True
+    oracle: bool = False
+    seed: int = 0
+    classifier_pictures: int = 12000
+    boxed_pictures: int = 3000
+    labelled_pictures: int = 6000
+    classifier_steps: int = 900
+    classifier_batch: int = 64
+    classifier_sizes: tuple[int, ...] = (64,)
+    classifier_rate: float = 2e-3
+    steps: int = 1200
+    batch: int = 24
+    shares: tuple[float, ...] = (1.0, 1.0)
+    size: int = 160
+    sizes: tuple[int, ...] = (160,)
+    rate: float = 1e-3
+    decay: float = 5e-3
+    momentum: float = 0.9
+    average: float = 0.998
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    counts: tuple[int, ...] = (1, 1, 3, 3, 5)
+    anchors: int = 3
+    precision: str = "auto"
+    device: str = "auto"
+    workers: int = -1
+    test_scenes: int = 300
+    checkpoint_every: int = 200
+    held_out: str = ""
+
+    def __post_init__(self) -> None:
+        if self.oracle and not self.joint:
+            raise WordTreeError("an oracle without joint training; the oracle is the joint run with every box given")
+        for name in ("batch", "classifier_batch", "steps", "size", "anchors", "test_scenes", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise WordTreeError(f"{name} of {getattr(self, name)}; give 1 or more")
+        if self.classifier_steps < 0:
+            raise WordTreeError(f"classifier_steps of {self.classifier_steps}; give 0 or more")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        stride = 2 ** (len(self.widths) - 1)
+        for side in (self.size, *self.sizes, *self.classifier_sizes):
+            if side < stride or side % stride:
+                raise WordTreeError(f"a size of {side} pixels; this trunk takes multiples of {stride}")
+        if self.joint and len(self.shares) != 2:
+            raise WordTreeError(f"shares {self.shares}; give two, boxed : labelled, such as (1, 4)")
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def config_of(options: dict[str, Any]) -> Config:
+    """A config from keywords; tuples may be given as lists.
+
+    Raises:
+        WordTreeError: an unknown key, with the nearest known one; a value of another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    ready: dict[str, Any] = {}
+    for key, value in options.items():
+        if key not in fields:
+            raise unknown("training option", key, sorted(fields))
+        default = fields[key].default
+        if isinstance(default, tuple) and isinstance(value, list | tuple):
+            value = tuple(value)
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not type(default):
+            raise WordTreeError(f"{key} of {value!r}; give a {type(default).__name__}, such as {default!r}")
+        ready[key] = value
+    return Config(**ready)

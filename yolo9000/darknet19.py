@@ -1,0 +1,66 @@
+"""Darknet-19's blocks (paper section 3, table 6): 3x3 convolutions that double the channels after each pooling, 1x1
+convolutions between them that halve, batch-norm and leaky rectifier after each."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+WIDTHS = (32, 64, 128, 256, 512, 1024)
+COUNTS = (1, 1, 3, 3, 5, 5)
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution without bias, batch-norm, leaky rectifier of slope 0.1. [b, c_in, h, w] -> [b, c_out, h, w]."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+
+
+class Darknet19(nn.Module):
+    """The trunk: an image in, features at stride `2 ** (stages - 1)` out.
+
+    Args:
+        widths: channels of each stage's 3x3 convolutions; 2x2 pooling stands between stages.
+        counts: convolutions a stage, odd: 3x3 and 1x1 in turn.
+
+    Attributes:
+        channels: of the output.
+        stride: pixels a cell of the output.
+        passthrough_channels: of the stage before the last pooling, which YOLOv2's passthrough reads.
+
+    Example:
+        >>> import torch
+        >>> Darknet19()(torch.zeros(1, 3, 416, 416)).shape
+        torch.Size([1, 1024, 13, 13])
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS, counts: Sequence[int] = COUNTS) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        channels = 3
+        for width, count in zip(widths, counts, strict=True):
+            blocks: list[nn.Module] = [nn.MaxPool2d(2)] if stages else []
+            for position in range(count):
+                wide = position % 2 == 0
+                blocks.append(ConvBlock(channels, width if wide else width // 2, 3 if wide else 1))
+                channels = width if wide else width // 2
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.channels = widths[-1]
+        self.stride = 2 ** (len(stages) - 1)
+        self.passthrough_channels = widths[-2]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float [b, 3, h, w], RGB in 0..1, h and w multiples of the stride -> [b, channels, h/stride, w/stride]."""
+        return self.forward_both(images)[1]
+
+    def forward_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The last two stages' features: [b, passthrough_channels, 2h, 2w] and [b, channels, h, w]."""
+        before = features = images
+        for stage in self.stages:
+            before, features = features, stage(features)
+        return before, features

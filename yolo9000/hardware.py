@@ -1,0 +1,52 @@
+"""What this machine computes on and in: the device, the precision, the processes."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wordtree import WordTreeError
+
+Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def device_of(name: str) -> torch.device:
+    """The device that "auto", "cpu", "cuda" or "cuda:1" names.
+
+    Raises:
+        WordTreeError: no such device, or not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise WordTreeError(f"no device {name!r}; give auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise WordTreeError(f"no device {name!r} on this machine; give auto or cpu")
+    return device
+
+
+def autocast_of(precision: str, device: torch.device) -> Autocast:
+    """A context for forward passes. "auto" is bfloat16 on a GPU and on processors with instructions for it, where it
+    halves the time of a convolution; elsewhere float32."""
+    native = device.type == "cuda" or _computes_bfloat16()
+    if precision == "bfloat16" or (precision == "auto" and native):
+        return lambda: torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def processes_of(wanted: int) -> int:
+    """How many processes make pictures: as wanted, or one a core up to eight for -1."""
+    return min(8, os.cpu_count() or 1) if wanted < 0 else wanted
+
+
+def _computes_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:  # no Linux; float32 is right everywhere
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

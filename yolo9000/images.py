@@ -1,0 +1,131 @@
+"""Pictures in, and their place on the network's square: how an image is laid on the input, and the way back."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from wordtree import WordTreeError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+Source = str | Path | np.ndarray | Tensor | Image.Image
+
+
+def read_image(path: str | Path) -> Tensor:
+    """An image file as uint8 [3, h, w], RGB.
+
+    Raises:
+        WordTreeError: no such file, not an image, or an image that ends too soon.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise WordTreeError(f"no image {str(file)!r}; give a file that exists ({', '.join(SUFFIXES)})")
+    try:
+        with Image.open(file) as image:
+            return _to_tensor(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise WordTreeError(f"image {str(file)!r} is in no known format; give one of {', '.join(SUFFIXES)}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
+        raise WordTreeError(f"image {str(file)!r} cannot be read whole ({fault}); give an undamaged file") from None
+
+
+def as_image(source: Source) -> Tensor:
+    """A path, a PIL image, an array [h, w, 3] or a tensor [3, h, w] as uint8 [3, h, w], RGB.
+
+    Arrays and tensors are uint8 in 0..255 or float in 0..1.
+    """
+    if isinstance(source, str | Path):
+        return read_image(source)
+    if isinstance(source, Image.Image):
+        return _to_tensor(source.convert("RGB"))
+    tensor = torch.from_numpy(np.ascontiguousarray(source)) if isinstance(source, np.ndarray) else source
+    if isinstance(source, np.ndarray) and tensor.dim() == 3:
+        tensor = tensor.permute(2, 0, 1)
+    if tensor.dim() != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
+        raise WordTreeError(
+            f"an image of shape {tuple(source.shape)}; give a tensor [3, h, w] or an array [h, w, 3], not empty"
+        )
+    if tensor.is_floating_point():
+        if not bool(torch.isfinite(tensor).all()) or float(tensor.min()) < 0 or float(tensor.max()) > 1.001:
+            raise WordTreeError("an image of floats outside 0..1 or not finite; give floats in 0..1 or uint8 in 0..255")
+        return (tensor * 255).round().to(torch.uint8)
+    if tensor.dtype != torch.uint8:
+        raise WordTreeError(f"an image of type {tensor.dtype}; give uint8 in 0..255 or floats in 0..1")
+    return tensor
+
+
+def sources_of(source: Source | Sequence[Source]) -> Iterator[tuple[str, Source]]:
+    """Each image of a source with a name: a file, a folder (its images by name), an array, or a list of these."""
+    if isinstance(source, list | tuple):
+        for one in source:
+            yield from sources_of(one)
+    elif isinstance(source, str | Path) and Path(source).is_dir():
+        files = sorted(file for file in Path(source).iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise WordTreeError(f"no images in folder {str(source)!r}; give one that holds {', '.join(SUFFIXES)}")
+        yield from ((str(file), file) for file in files)
+    else:
+        yield (str(source) if isinstance(source, str | Path) else "image"), source  # type: ignore[misc]
+
+
+class Placement(NamedTuple):
+    """Where an image lies on the network's input, in fractions of that input; and its own size in pixels."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    image_width: int
+    image_height: int
+
+
+def place(image: Tensor, size: int, letterbox: bool = False) -> tuple[Tensor, Placement]:
+    """Lay an image on the network's square input.
+
+    Args:
+        image: float [3, h, w] in 0..1.
+        size: pixels of the square.
+        letterbox: keep the aspect and fill with .5 (Darknet since 2017-03); otherwise stretch (the paper's time).
+
+    Returns:
+        float [3, size, size], and its placement.
+    """
+    _, height, width = image.shape
+    new_width, new_height = size, size
+    if letterbox:
+        scale = size / max(width, height)
+        new_width, new_height = max(1, int(width * scale)), max(1, int(height * scale))
+    if (new_width, new_height) != (width, height):
+        shrinking = new_width < width or new_height < height
+        image = torch.nn.functional.interpolate(
+            image[None], size=(new_height, new_width), mode="bilinear", align_corners=False, antialias=shrinking
+        )[0]
+    left, top = (size - new_width) // 2, (size - new_height) // 2
+    if (new_width, new_height) != (size, size):
+        canvas = image.new_full((3, size, size), 0.5)
+        canvas[:, top : top + new_height, left : left + new_width] = image
+        image = canvas
+    return image, Placement(left / size, top / size, new_width / size, new_height / size, width, height)
+
+
+def place_back(boxes: Tensor, placement: Placement) -> Tensor:
+    """xyxy boxes [n, 4] in fractions of the input -> pixels of the original image, clipped to it."""
+    left, top, width, height, image_width, image_height = placement
+    x = ((boxes[:, 0::2] - left) / width * image_width).clamp(0, image_width)
+    y = ((boxes[:, 1::2] - top) / height * image_height).clamp(0, image_height)
+    return torch.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1]), dim=1)
+
+
+def place_boxes(boxes: Tensor, placement: Placement) -> Tensor:
+    """The undo of `place_back`: xyxy pixels of the image [n, 4] -> fractions of the input."""
+    left, top, width, height, image_width, image_height = placement
+    scale = boxes.new_tensor([width / image_width, height / image_height] * 2)
+    return boxes * scale + boxes.new_tensor([left, top] * 2)
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
