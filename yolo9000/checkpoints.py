@@ -62,15 +62,24 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
     return tensors, header
 
 
-def save_model(path: Path, model: models.Detector, labels: LabelMap | None = None, about: str = "") -> Path:
-    """Write a detector whole: tensors, its numbers, its tree, the labels it was trained on."""
+def save_model(
+    path: Path, model: models.Detector, labels: LabelMap | None = None, about: str = "", half: bool = False
+) -> Path:
+    """Write a detector whole: tensors, its numbers, its tree, the labels it was trained on.
+
+    With `half`, weight matrices are stored as float16 and read back as float32: half the file.
+    """
     header = {
         "model": model.options,
         "tree": _tree_record(model.tree),
         "labels": None if labels is None else {"name": labels.name, "labels": labels.labels, "ids": labels.ids},
         "about": about,
     }
-    return save_tensors(path, model.state_dict(), header)
+    state = model.state_dict()
+    if half:
+        matrices = {name for name, parameter in model.named_parameters() if parameter.dim() > 1}
+        state = {key: value.half() if key in matrices else value for key, value in state.items()}
+    return save_tensors(path, state, header)
 
 
 def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[models.Detector, dict[str, Any]]:
@@ -89,7 +98,8 @@ def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[models.D
             f"{len(tree)} ({tree.hash[:12]}); leave the tree out to use their own"
         )
     model = models.yolo9000(own, **header["model"])
-    load_state(model, tensors, str(path))
+    whole = {key: value.float() if value.dtype == torch.float16 else value for key, value in tensors.items()}
+    load_state(model, whole, str(path))
     return model.eval(), header
 
 

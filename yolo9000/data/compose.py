@@ -43,6 +43,7 @@ class Look:
     angle: float = 12.0  # degrees
     aspect: float = 0.1  # share of stretch
     shear: float = 0.05
+    bend: float = 0.0  # share of a half side that a point may wander: bent, tapered, bulged
     gain: float = 0.12  # of brightness, and of each colour
     saturation: float = 0.2
     hue: float = 0.0  # share of each channel moved to the next
@@ -50,7 +51,7 @@ class Look:
 
 
 TEST_LOOK = Look()
-TRAIN_LOOK = Look(angle=20.0, aspect=0.2, shear=0.12, gain=0.3, saturation=0.6, hue=0.25, grey=0.1)
+TRAIN_LOOK = Look(angle=20.0, aspect=0.2, shear=0.12, bend=0.15, gain=0.3, saturation=0.6, hue=0.25, grey=0.1)
 
 
 class Pasted(NamedTuple):
@@ -76,8 +77,9 @@ def warp(levels: Levels, longest: float, look: Look, random: RandomState) -> Pas
     # forward, object centre to canvas centre: rotation x (shear x scale)
     a, b = cos * sx, (cos * shear - sin) * sy
     c, d = sin * sx, (sin * shear + cos) * sy
-    out_w = math.ceil(abs(a) * width + abs(b) * height) + 2
-    out_h = math.ceil(abs(c) * width + abs(d) * height) + 2
+    room = 1 + look.bend
+    out_w = math.ceil((abs(a) * width + abs(b) * height) * room) + 2
+    out_h = math.ceil((abs(c) * width + abs(d) * height) * room) + 2
     level = min(len(levels) - 1, max(0, math.floor(0.5 - math.log2(scale))))
     source = levels[level]
     shrink = 2.0**-level
@@ -86,6 +88,8 @@ def warp(levels: Levels, longest: float, look: Look, random: RandomState) -> Pas
     y = (np.arange(out_h, dtype=np.float32) - np.float32((out_h - 1) / 2))[:, None]
     u = x * np.float32(d / determinant * shrink) + y * np.float32(-b / determinant * shrink)
     v = x * np.float32(-c / determinant * shrink) + y * np.float32(a / determinant * shrink)
+    if look.bend:
+        u, v = _bent(u, v, np.float32(2 / source.shape[1]), np.float32(2 / source.shape[0]), look.bend, random)
     pixels = _bilinear(source, u + np.float32((source.shape[1] - 1) / 2), v + np.float32((source.shape[0] - 1) / 2))
     pixels = _recolour(pixels, look, random)
     seen = pixels[..., 3] > 100
@@ -194,6 +198,22 @@ def _bilinear(source: Pixels, x: NDArray[np.float32], y: NDArray[np.float32]) ->
     lower = flat.take(at + width, 0) * (1 - fx) + flat.take(at + width + 1, 0) * fx
     mixed: NDArray[np.float32] = upper * (1 - fy) + lower * fy
     return mixed
+
+
+def _bent(
+    u: NDArray[np.float32],
+    v: NDArray[np.float32],
+    to_x: np.float32,
+    to_y: np.float32,
+    bend: float,
+    random: RandomState,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Move coordinates by a random quadratic: a new pose of the same drawing. to_x, to_y take them to -1..1."""
+    x, y = np.clip(u * to_x, -1, 1), np.clip(v * to_y, -1, 1)
+    a, b, c, d, e, f = (np.float32(_within(random, bend / 2)) for _ in range(6))
+    across = x * x * a + x * y * b + y * y * c
+    down = x * x * d + x * y * e + y * y * f
+    return (u + across / to_x).astype(np.float32), (v + down / to_y).astype(np.float32)
 
 
 def _recolour(pixels: NDArray[np.float32], look: Look, random: RandomState) -> NDArray[np.float32]:
