@@ -149,6 +149,8 @@ def _check(given: argparse.Namespace) -> None:
     from .show import summary
     from .tree import WordTree
 
+    if not given.file.exists():
+        raise FileNotFoundError(f"no file {str(given.file)!r}; give a file to check, such as a .tree or a .json")
     if looks_like_labels(given.file):
         labels = LabelMap.read(given.file)
         print(f"{given.file}: a label map of {len(labels)} labels, {len(set(labels.ids))} different ids")

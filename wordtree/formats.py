@@ -83,7 +83,7 @@ def _known(path: Path, by_suffix: dict[str, Callable[..., Any]]) -> Callable[...
 
 def _text(path: Path) -> str:
     if not path.exists():
-        raise FileNotFoundError(f"no file {str(path)!r}")
+        raise FileNotFoundError(f"no file {str(path)!r}; give one that exists, such as what `wordtree build -o` wrote")
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:

@@ -199,7 +199,7 @@ def to_csv(labels: LabelMap) -> str:
 
 def looks_like_labels(path: Path) -> bool:
     """Whether a file is to be read as a label map: its suffix is a map's alone, or it does not begin as a tree does."""
-    if path.suffix in (".csv", ".json") and path.exists():
+    if path.suffix in (".csv", ".json"):
         head = path.read_text(encoding="utf-8-sig", errors="replace")[:4096]
         if path.suffix == ".csv":
             return "parent" not in head.split("\n", 1)[0]

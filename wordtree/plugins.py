@@ -87,7 +87,8 @@ class Plugins:
                     raise unknown("hook", caller.name, HOOKS)
         except (pluggy.PluginValidationError, WordTreeError) as error:
             self.manager.unregister(name=name)
-            raise WordTreeError(f"plug-in {name!r} is left out: {error}") from error
+            told = " ".join(str(error).split())  # pluggy writes several lines
+            raise WordTreeError(f"plug-in {name!r} is left out: {told}") from error
         return name
 
     def fault(self, name: str, what: str) -> None:

@@ -1,0 +1,148 @@
+"""WordTree: its order, its walks against slow ones, its errors."""
+
+import doctest
+import importlib
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import FOLDER as ORACLE
+from oracle import needs_oracle
+from random_trees import trees
+
+from wordtree import WordTree, WordTreeError, build_tree
+from wordtree.tree import arrange
+
+MODULES = ["build", "errors", "formats", "labels", "plugins", "show", "taxonomy", "tree", "web", "wordnet"]
+
+
+def slow_path(tree: WordTree, node: int) -> list[int]:
+    return [*slow_path(tree, int(tree.parents[node])), node] if node >= 0 else []
+
+
+@given(trees())
+def test_walks_agree_with_the_parents(tree: WordTree) -> None:
+    for node in range(len(tree)):
+        assert tree.path(node) == tuple(slow_path(tree, node))
+        assert tree.depths[node] == len(slow_path(tree, node)) - 1
+    for node in range(-1, len(tree)):
+        assert tree.children(node) == tuple(np.flatnonzero(tree.parents == node))
+    assert tree.leaves.tolist() == [node for node in range(len(tree)) if node not in tree.parents]
+
+
+@given(trees(), st.data())
+def test_propagate_marks_the_path(tree: WordTree, data: st.DataObject) -> None:
+    nodes = data.draw(st.lists(st.integers(-1, len(tree) - 1), min_size=2, max_size=6))
+    marks = tree.propagate(nodes)
+    assert marks.shape == (len(nodes), len(tree))
+    for row, node in zip(marks, nodes, strict=True):
+        assert np.flatnonzero(row).tolist() == sorted(slow_path(tree, node))
+    assert np.array_equal(tree.propagate(np.array(nodes)[None, :, None]), marks[None, :, None])
+
+
+@given(trees(), st.data())
+def test_common_and_is_ancestor_agree_with_the_paths(tree: WordTree, data: st.DataObject) -> None:
+    a, b = (data.draw(st.integers(-1, len(tree) - 1)) for _ in range(2))
+    both = set(slow_path(tree, a)) & set(slow_path(tree, b))
+    assert tree.common(a, b) == max(both, key=lambda node: tree.depths[node], default=-1)
+    assert bool(tree.is_ancestor(a, b)) == (a in slow_path(tree, b)[:-1])
+
+
+@given(trees())
+def test_groups_are_the_siblings(tree: WordTree) -> None:
+    groups = [range(start, start + size) for start, size in zip(tree.group_start, tree.group_size, strict=True)]
+    assert [node for group in groups for node in group] == list(range(len(tree)))
+    for number, group in enumerate(groups):
+        assert len({int(tree.parents[node]) for node in group}) == 1
+        assert all(tree.group_of[node] == number for node in group)
+        owner = int(tree.parents[group[0]])
+        assert owner < 0 or tree.group_below[owner] == number
+    assert set(np.flatnonzero(tree.group_below < 0)) == set(tree.leaves)
+
+
+@given(trees())
+def test_a_tree_survives_pickle_and_cannot_be_changed(tree: WordTree) -> None:
+    again = pickle.loads(pickle.dumps(tree))
+    assert again == tree
+    assert hash(again) == hash(tree)
+    assert again.names == tree.names
+    with pytest.raises(AttributeError, match="frozen"):
+        tree.ids = ()
+    with pytest.raises(ValueError, match="read-only"):
+        tree.parents[0] = -1
+
+
+@given(trees())
+def test_the_hash_knows_ids_and_parents(tree: WordTree) -> None:
+    renamed = WordTree(tree.ids, tree.parents, ["other"] * len(tree))
+    assert renamed == tree
+    assert renamed.hash == tree.hash
+    assert WordTree([f"x{id_}" for id_ in tree.ids], tree.parents) != tree
+    if tree.depths.max() == 0 and len(tree) > 1:
+        below = WordTree(tree.ids, [-1, *([0] * (len(tree) - 1))])
+        assert below.hash != tree.hash
+
+
+@pytest.mark.parametrize(
+    ("ids", "parents", "text"),
+    [
+        ([], [], "without nodes; give at least one label"),
+        (["a"], [-1, 0], "1 ids, parents of shape"),
+        (["a", "a"], [-1, -1], "id 'a' stands at two nodes"),
+        (["a", "b"], [1, -1], "node 0 .a. has parent 1; a parent stands before its child"),
+        (["a", "b"], [-1, -2], "node 1 .b. has parent -2"),
+        (["a", "b", "c", "d"], [-1, -1, 0, -1], "node 3 .d. is a child of -1 apart from its siblings"),
+        (["a", "b", "c", "d", "e"], [-1, -1, 0, 1, 0], "node 4 .e. is a child of 0 apart from its siblings"),
+    ],
+)
+def test_a_broken_tree_is_refused_by_node(ids: list[str], parents: list[int], text: str) -> None:
+    with pytest.raises(WordTreeError, match=text):
+        WordTree(ids, parents)
+
+
+def test_arrange_names_what_is_lost() -> None:
+    with pytest.raises(WordTreeError, match="'dog' stands under 'animal', which is no node"):
+        arrange({"dog": "animal"})
+    with pytest.raises(WordTreeError, match="'a' cannot be reached from the root"):
+        arrange({"top": None, "a": "b", "b": "a"})
+
+
+def test_find_takes_id_name_synonym_and_synset_name() -> None:
+    tree = build_tree(["dog.n.01", "cat.n.01", "crane.n.04", "crane.n.05"])
+    dog = tree.ids.index("n02084071")
+    for text in ("n02084071", "dog", "DOG", "domestic dog", "domestic_dog", "dog.n.01", "Canis familiaris"):
+        assert tree.find(text) == dog, text
+    assert tree.find("crane.n.05") == tree.ids.index("n02012849")
+    with pytest.raises(WordTreeError, match=r"'crane' names 2 nodes of this tree; give an id.*n03126707.*n02012849"):
+        tree.find("crane")
+    with pytest.raises(WordTreeError, match="no node 'dgo'; did you mean 'dog'"):
+        tree.find("dgo")
+    with pytest.raises(WordTreeError, match="no node 'penguin'"):
+        tree.find("penguin")  # a noun, but none of this tree
+
+
+def test_propagate_refuses_nodes_that_are_not_there() -> None:
+    tree = WordTree(["a", "b"], [-1, 0])
+    with pytest.raises(WordTreeError, match="nodes from 0 to 2 given; this tree has nodes 0 to 1"):
+        tree.propagate([0, 2])
+
+
+@needs_oracle
+def test_darknets_own_tree_keeps_every_rule() -> None:
+    tree = WordTree.load(ORACLE / "data" / "9k.tree")
+    assert (len(tree), len(tree.group_start), len(tree.leaves)) == (9418, 1846, 7573)
+    assert tree.group_size.max() == 149
+    assert (tree.group_size == 1).sum() == 46
+    assert np.bincount(tree.depths).tolist() == [
+        *(4, 18, 60, 161, 480, 1027, 1613, 1708, 1231, 918, 734, 580, 402, 228, 183, 61, 10)
+    ]
+    assert [tree.names[node] for node in tree.children()] == ["thing", "matter", "object", "atmospheric phenomenon"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_the_docstrings_hold(module: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(f"wordtree.{module}"))
+    assert failed == 0
+    assert tried > 0 or module in ("formats",)
