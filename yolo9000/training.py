@@ -28,6 +28,7 @@ from .data import embedded
 from .data.joint import Joint, JointSampler, collate
 from .data.memory import InMemory
 from .hardware import autocast_of, device_of, processes_of
+from .reports import Progress, evaluate_and_report
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
 
 
@@ -36,7 +37,6 @@ def train(
     data: str = "embedded",
     out: str | Path | None = None,
     progress: bool = True,
-    evaluate: bool = True,
     **options: Any,
 ) -> Run:
     """Train a detector over a tree, evaluate it, and leave a run folder.
@@ -50,7 +50,6 @@ def train(
         out: the run's folder; runs/joint, runs/boxes or runs/oracle where left out. An unfinished run of the same
             config that it holds is gone on with; a finished one is returned as it is.
         progress: show a progress bar.
-        evaluate: score the result on scenes of seen and unseen sources.
         options: any field of `yolo9000.config.Config`.
 
     Returns:
@@ -69,20 +68,15 @@ def train(
     if finished is not None:
         return finished
     trainer = Trainer(config, directory)
-    from .reports import Progress
-
-    with Progress(enabled=progress) as bar, _interruptible() as stopped:
-        trainer.train(bar, stopped)
+    with Progress(enabled=progress) as bar:
+        with _interruptible() as stopped:
+            trainer.train(bar, stopped)
         weights = trainer.save_weights()
-        metrics: dict[str, float] = {}
-        if evaluate:
-            from .reports import evaluate_and_report
-
-            model, _ = load_model(weights)
-            metrics = evaluate_and_report(model.to(trainer.device), config, directory, bar)
+        model, _ = load_model(weights)
+        metrics = evaluate_and_report(model.to(trainer.device), config, directory, bar)
     metrics["seconds"] = trainer.seconds
-    (directory / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    (directory / "checkpoint.safetensors").unlink(missing_ok=True)
+    write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    trainer.checkpoint.unlink(missing_ok=True)
     return Run(directory, weights, metrics, config)
 
 
@@ -118,16 +112,20 @@ class Trainer:
         """Steps of the first phase; none without image labels."""
         return self.config.classifier_steps if self.config.joint else 0
 
-    def train(self, bar: Any, stopped: Callable[[], bool]) -> None:
+    def train(self, bar: Progress, stopped: Callable[[], bool]) -> None:
         """Run what is left of both phases."""
         config = self.config
         write_atomically(self.directory / "config.json", json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        last = self.classifier_steps + config.steps
         if self.step < self.classifier_steps:
             names = Phase("names", config.classifier_steps, config.classifier_batch, (1.0,), config.classifier_sizes)
-            pictures = [self._pictures("labelled", config.classifier_pictures, max(names.sizes), bar, stopped)]
-            self._run(names, self.classifier, pictures, 0, config.classifier_rate, bar, stopped)
+            labelled = self._pictures("labelled", config.classifier_pictures, max(names.sizes), bar, stopped)
+            self._run(names, self.classifier, [labelled], 0, config.classifier_rate, bar, stopped)
+            del labelled
         if self.step == self.classifier_steps:
             self._start_from_classifier()
+        if self.step == last:  # stopped while it was being evaluated
+            return
         pictures = [self._pictures("boxed", config.boxed_pictures, config.size, bar, stopped)]
         shares: tuple[float, ...] = (1.0,)
         title = "boxes"
@@ -166,7 +164,7 @@ class Trainer:
         pictures: Sequence[InMemory],
         first: int,
         rate: float,
-        bar: Any,
+        bar: Progress,
         stopped: Callable[[], bool],
     ) -> None:
         """What is left of a phase whose first step is number `first` of the run."""
@@ -200,10 +198,10 @@ class Trainer:
             bar.advance(sum(losses.values()) if self.step % 10 == 0 else None)
             if stopped():
                 self.save_checkpoint()
-                if first:
+                if module is self.model:
                     self.save_weights()
                 raise KeyboardInterrupt
-            if self.step % config.checkpoint_every == 0:
+            if self.step % config.checkpoint_every == 0 or within + 1 == phase.steps:
                 self.save_checkpoint()
 
     def _step(
@@ -258,7 +256,7 @@ class Trainer:
         scale = (0.3, 0.9) if split != "boxed" and size == self.config.size else None
         return embedded.Pictures(split, count, size, self.config.seed, self.config.held_out or None, scale)
 
-    def _pictures(self, split: str, count: int, size: int, bar: Any, stopped: Callable[[], bool]) -> InMemory:
+    def _pictures(self, split: str, count: int, size: int, bar: Progress, stopped: Callable[[], bool]) -> InMemory:
         bar.start(f"making {PICTURES[split]}", total=count, done=0)
         source = self._source(split, count, size)
         return InMemory(source, processes_of(self.config.workers), lambda made: bar.advance(steps=made), stopped)
@@ -389,7 +387,7 @@ def _optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
     decayed = [p for p in module.parameters() if p.dim() > 1]
     plain = [p for p in module.parameters() if p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.rate, betas=(config.momentum, 0.99))
+    return torch.optim.AdamW(groups, lr=config.rate, betas=(config.momentum, 0.99), fused=True)
 
 
 @contextlib.contextmanager

@@ -31,16 +31,17 @@ class InMemory(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         tick: Callable[[int], None] = lambda made: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        images: list[np.ndarray] = []
+        self.images = torch.zeros(0, dtype=torch.uint8)  # [n, 3, h, w], made once the first size is known
         self.targets: list[dict[str, Tensor]] = []
         for piece in _pieces(source, processes):
             for image, target in piece:
-                images.append(image)
+                if not len(self.images):
+                    self.images = torch.empty(len(source), *image.shape, dtype=torch.uint8)
+                self.images[len(self.targets)] = torch.from_numpy(image)
                 self.targets.append({key: torch.from_numpy(value) for key, value in target.items()})
             tick(len(piece))
             if stopped():
                 raise KeyboardInterrupt
-        self.images = torch.from_numpy(np.stack(images))  # [n, 3, h, w]
 
     def __len__(self) -> int:
         return len(self.targets)
