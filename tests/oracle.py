@@ -1,4 +1,4 @@
-"""Values that the original C program computes, where they stand beside the project; tests that need them skip elsewhere."""
+"""Values that the original C program computes, where they stand beside the project; elsewhere their tests skip."""
 
 from pathlib import Path
 

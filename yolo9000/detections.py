@@ -40,13 +40,12 @@ class Detections:
     source: str
 
     @classmethod
-    def of(cls, image: Tensor, found: dict[str, Tensor], tree: WordTree, source: str) -> "Detections":
+    def of(cls, image: Tensor, found: dict[str, Any], tree: WordTree, source: str) -> "Detections":
         """From a detector's own result for one image (`models.Detector.detect`)."""
-        found = {key: value.cpu() for key, value in found.items()}
-        paths = tuple(tree.path(int(node)) for node in found["labels"])
+        paths = tuple(found["paths"])
         steps = found["path_probs"].tolist()
         probs = tuple(tuple(row[: len(path)]) for row, path in zip(steps, paths, strict=True))
-        boxes, scores, labels, objectness = (found[key] for key in ("boxes", "scores", "labels", "objectness"))
+        boxes, scores, labels, objectness = (found[key].cpu() for key in ("boxes", "scores", "labels", "objectness"))
         return cls(boxes, scores, labels, objectness, paths, probs, tree, image.cpu(), source)
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ predictions that overlap a truth by more than .6 are not pushed down. All terms 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,16 @@ class LossScales:
     image_label_objectness: float = 0.3  # the paper's assumption of the overlap with a truth that has no box
 
 
+class _Rows(NamedTuple):
+    """Predictors that take the tree loss."""
+
+    image: Tensor  # int64 [rows]
+    row: Tensor
+    column: Tensor
+    anchor: Tensor
+    labels: Tensor  # int64 [rows], nodes
+
+
 def region_losses(
     head: RegionHead, region: Region, targets: list[Target], scales: LossScales = LossScales()
 ) -> dict[str, Tensor]:
@@ -46,28 +57,40 @@ def region_losses(
 
     Returns:
         {"box", "objectness", "tree", "image_label"}: scalars, each a sum over its terms divided by the images.
+        "tree" is of the boxes; "image_label" is the tree and the objectness term of the images with a label alone.
     """
-    b = len(region.raw)
     objectness = region.raw[..., 4].sigmoid()  # [b, h, w, a]
     boxed = [i for i, target in enumerate(targets) if "boxes" in target]
     labelled = [i for i, target in enumerate(targets) if "boxes" not in target]
     zero = region.raw.sum() * 0.0
     losses = {"box": zero, "objectness": zero, "tree": zero, "image_label": zero}
+    parts: list[_Rows] = []
     if boxed:
-        losses.update(_boxed_losses(head, region, objectness, targets, boxed, scales))
+        rows, losses["box"], losses["objectness"] = _boxed(head, region, objectness, targets, boxed, scales)
+        parts.append(rows)
     if labelled:
-        losses["image_label"] = _image_label_loss(head, region, objectness, targets, labelled, scales)
-    return {name: loss / b for name, loss in losses.items()}
+        rows, losses["image_label"] = _labelled(head, region, objectness, targets, labelled, scales)
+        parts.append(rows)
+    # one call for both kinds: the gradient of a large classifier is then written once
+    image, row, column, anchor, labels = (torch.cat(field) for field in zip(*parts, strict=True))
+    known = _known_rows(targets, image)
+    features = region.features[image, row, column]
+    tree = scales.tree * head.classes.loss(features, labels, copy=anchor, known=known, reduction="none")
+    boxes = len(parts[0].labels) if boxed else 0
+    losses["tree"] = losses["tree"] + tree[:boxes].sum()
+    losses["image_label"] = losses["image_label"] + tree[boxes:].sum()
+    return {name: loss / len(targets) for name, loss in losses.items()}
 
 
-def _boxed_losses(
+def _boxed(
     head: RegionHead,
     region: Region,
     objectness: Tensor,
     targets: list[Target],
     boxed: list[int],
     scales: LossScales,
-) -> dict[str, Tensor]:
+) -> tuple[_Rows, Tensor, Tensor]:
+    """The predictors that answer for the truths, the box loss, and the objectness loss of every box."""
     b, h, w, a, _ = region.raw.shape
     device = region.raw.device
     image = torch.cat([torch.full((len(targets[i]["labels"]),), i, device=device) for i in boxed])
@@ -79,18 +102,16 @@ def _boxed_losses(
     with torch.no_grad():
         predicted = decode(region.raw, head.anchors)  # [b, h, w, a, 4]
         corners = cxcywh_to_xyxy(predicted).view(b, -1, 4)
-        best = torch.zeros(b, h * w * a, device=device)
-        best_truth = torch.full((b, h * w * a), -1, device=device)
+        best = torch.zeros(b, h * w * a, device=device, dtype=corners.dtype)
         for i in boxed:  # a loop over images; each step is one IoU matrix
-            mine = (image == i).nonzero()[:, 0]
+            mine = truths[image == i]
             if len(mine):
-                best[i], which = box_iou(corners[i], cxcywh_to_xyxy(truths[mine])).max(1)
-                best_truth[i] = mine[which]
+                best[i] = box_iou(corners[i], cxcywh_to_xyxy(mine)).amax(1)
         overlap = _paired_iou(predicted[at], truths[given.truth])  # [assigned]
         aim = torch.zeros_like(objectness)
-        weight = torch.full_like(objectness, scales.no_object)
+        weight = torch.zeros_like(objectness)
+        weight[boxed] = scales.no_object
         weight[best.view_as(weight) > scales.ignore_iou] = 0.0
-        weight[[i for i in range(b) if i not in set(boxed)]] = 0.0
         weight *= _known_share(head, region, targets, boxed, objectness)
         aim[at] = overlap
         weight[at] = scales.object
@@ -101,40 +122,30 @@ def _boxed_losses(
     offset = wanted[:, :2] * scale - torch.stack((given.column, given.row), dim=1)
     stretch = (wanted[:, 2:] * scale / head.anchors[given.anchor]).log()
     box = ((raw[:, :2].sigmoid() - offset) ** 2).sum() + ((raw[:, 2:4] - stretch) ** 2).sum()
-    known = _known_rows(targets, given.image)
-    tree = head.classes.loss(
-        region.features[at[:3]], labels[given.truth], copy=given.anchor, known=known, reduction="sum"
-    )
-    return {
-        "box": 0.5 * scales.box * box,
-        "objectness": 0.5 * (weight * (objectness - aim) ** 2).sum(),
-        "tree": scales.tree * tree,
-    }
+    pushed = (weight * (objectness - aim) ** 2).sum()
+    return _Rows(*at, labels[given.truth]), 0.5 * scales.box * box, 0.5 * pushed
 
 
-def _image_label_loss(
+def _labelled(
     head: RegionHead,
     region: Region,
     objectness: Tensor,
     targets: list[Target],
     labelled: list[int],
     scales: LossScales,
-) -> Tensor:
-    """The box likeliest to hold the label takes its tree loss, and its objectness is pulled up to .3 (section 4)."""
+) -> tuple[_Rows, Tensor]:
+    """Each image's box likeliest to hold its label, and the pull of its objectness up to .3 (paper section 4)."""
     _, h, w, a, _ = region.raw.shape
-    device = region.raw.device
-    images = torch.tensor(labelled, device=device)
+    images = torch.tensor(labelled, device=region.raw.device)
     labels = torch.cat([targets[i]["labels"].reshape(-1)[:1] for i in labelled])  # [labelled]
     with torch.no_grad():
         log_objectness = torch.nn.functional.logsigmoid(region.raw[images][..., 4]).reshape(len(images), -1)
         cells = region.features[images].reshape(len(images), h * w, -1)
         best = (log_objectness + head.classes.log_prob_grid(cells, labels).flatten(1)).argmax(1)
         anchor, cell = best % a, best // a
-        at = (images, cell // w, cell % w, anchor)
-    known = _known_rows(targets, images)
-    tree = head.classes.loss(region.features[at[:3]], labels, copy=anchor, known=known, reduction="sum")
+    at = (images, cell // w, cell % w, anchor)
     short = (scales.image_label_objectness - objectness[at]).clamp(min=0.0)
-    return scales.tree * tree + 0.5 * scales.object * (short**2).sum()
+    return _Rows(*at, labels), 0.5 * scales.object * (short**2).sum()
 
 
 def _paired_iou(a: Tensor, b: Tensor) -> Tensor:

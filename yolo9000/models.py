@@ -18,7 +18,7 @@ from .images import Placement, place, place_back, place_boxes
 from .loss import LossScales, Target, region_losses
 from .region import decode_xyxy
 
-Detection = dict[str, Tensor]
+Detection = dict[str, Any]
 
 # anchors in cells of stride 32, Darknet's yolo9000.cfg and yolo-voc.cfg
 YOLO9000_ANCHORS = ((0.77871, 1.14074), (3.00525, 4.31277), (9.22725, 9.61974))
@@ -110,7 +110,8 @@ class Detector(nn.Module):
 
         Returns:
             one an image: boxes float [n, 4] xyxy pixels, labels int64 [n] nodes (-1: the root), scores float [n] =
-            objectness x Pr(node), objectness float [n], path_probs float [n, depth], NaN past the end of a path.
+            objectness x Pr(node), objectness float [n], paths a tuple of nodes each, path_probs float [n, depth] beside
+            them, NaN past the end.
         """
         objectness = region.raw[..., 4].sigmoid()
         keep = (objectness > self.threshold).nonzero(as_tuple=True)  # image, row, column, anchor
@@ -131,6 +132,7 @@ class Detector(nn.Module):
                     "labels": walked.nodes[mine],
                     "scores": scores[mine],
                     "objectness": kept_objectness[mine],
+                    "paths": [self.tree.path(node) for node in walked.nodes[mine].tolist()],
                     "path_probs": walked.path_log_probs[mine].exp(),
                 }
             )

@@ -1,0 +1,70 @@
+"""One run of the smallest size, made once and read by many tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# a joint run in seconds: too small to learn, large enough to have two phases, checkpoints and a table
+TINY: dict[str, Any] = {
+    "widths": (8, 8, 8, 8, 8),
+    "counts": (1, 1, 1, 1, 1),
+    "size": 64,
+    "sizes": (48, 64),
+    "classifier_sizes": (32,),
+    "classifier_pictures": 40,
+    "boxed_pictures": 40,
+    "labelled_pictures": 40,
+    "classifier_steps": 4,
+    "classifier_batch": 8,
+    "steps": 6,
+    "batch": 4,
+    "test_scenes": 4,
+    "workers": 0,
+    "checkpoint_every": 2,
+    "precision": "float32",
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in one order: what is compared bit for bit is computed with one thread on both sides."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished joint run of TINY, computed with one thread."""
+    import torch
+
+    import yolo9000
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run = yolo9000.train(joint=True, out=tmp_path_factory.mktemp("tiny") / "run", progress=False, **TINY)
+    torch.set_num_threads(before)
+    return run
+
+
+def command(*words: str | Path, code: str = "", **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run `yolo9000 ...` as a process of its own; `code` runs in it first."""
+    return subprocess.run(
+        [*arguments(*words, code=code)], capture_output=True, text=True, timeout=300, env=ALONE, **options
+    )
+
+
+def arguments(*words: str | Path, code: str = "") -> list[str]:
+    return [sys.executable, "-c", f"{code}\nfrom yolo9000.cli import main\nmain()", *map(str, words)]
+
+
+ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
