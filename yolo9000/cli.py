@@ -101,14 +101,19 @@ def evaluate(
     data: Annotated[str, typer.Option(help="The data set: embedded, the one that ships.")] = "embedded",
     scenes: Annotated[int, typer.Option(help="Test scenes a column.")] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Also draw what is found in twelve unseen scenes.")] = None,
     device: Device = "auto",
 ) -> None:
     """Score weights on scenes of unseen and seen sources."""
     from .evaluation import evaluate as run_evaluation
-    from .reports import metrics_table
+    from .prediction import load
+    from .reports import draw_scenes, metrics_table
 
     metrics = run_evaluation(weights, data, scenes, device)
     typer.echo(json.dumps(metrics, indent=1) if as_json else metrics_table(metrics))
+    if picture is not None:
+        model = load(weights)
+        draw_scenes(model, picture, model.size)
 
 
 @app.command()

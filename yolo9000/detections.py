@@ -3,7 +3,7 @@
 import colorsys
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,19 @@ class Detections:
         probs = tuple(tuple(row[: len(path)]) for row, path in zip(steps, paths, strict=True))
         boxes, scores, labels, objectness = (found[key].cpu() for key in ("boxes", "scores", "labels", "objectness"))
         return cls(boxes, scores, labels, objectness, paths, probs, tree, image.cpu(), source)
+
+    def take(self, rows: Tensor) -> "Detections":
+        """Only some boxes. rows: int64 [k], in the order wanted."""
+        at = rows.tolist()
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            objectness=self.objectness[rows],
+            paths=tuple(self.paths[row] for row in at),
+            path_probs=tuple(self.path_probs[row] for row in at),
+        )
 
     def __len__(self) -> int:
         return len(self.boxes)

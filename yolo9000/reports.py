@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from torchvision.ops import nms
 
 from .config import Config
 from .data import embedded
@@ -28,6 +29,7 @@ ROWS = {
 }
 COLUMNS = {"unseen": "unseen design family", "seen": "seen cut-outs", "photographs": "photographs"}
 TEST_SEED = 1  # no training picture uses it
+PICTURE_THRESHOLD = 0.15  # what was never boxed has an objectness of about .3, which its name's probability lowers
 
 
 class Progress:
@@ -164,25 +166,27 @@ def plot_curve(source: Path, target: Path) -> None:
                 steps, values = zip(*points, strict=True)
                 axis.plot(steps, values, alpha=0.25, color=f"C{len(axis.lines) // 2}")
                 axis.plot(steps, _smooth(values), label=loss.replace("_", " "), color=axis.lines[-1].get_color())
-        axis.set(title=phase, xlabel="step", ylabel="loss, mean an image", ylim=(0, None))
+        axis.set(title=phase, xlabel="step", ylabel="loss, mean an image", yscale="log")
         axis.legend()
     figure.savefig(target, dpi=110)
 
 
 def draw_scenes(model: Detector, target: Path, size: int, held_out: str | None = None, count: int = 12) -> None:
-    """A sheet of test scenes of the unseen family with what was found: boxes and their paths."""
+    """A sheet of test scenes of the unseen family with what was found: boxes and their paths.
+
+    Where several names compete for one object (siblings survive suppression), the likeliest is drawn.
+    """
     from .detections import Detections
 
     data = embedded.Pictures("unseen", count, size, seed=TEST_SEED, held_out=held_out)
     device = model.head.anchors.device
     scenes = [data[index][0] for index in range(count)]
+    model.threshold = PICTURE_THRESHOLD
     with torch.no_grad():
         model.eval()
         results = model([scene.to(device).float() / 255 for scene in scenes])
-    sheets = [
-        Detections.of(scene, result, model.tree, str(number)).plot(scale=2.5)
-        for number, (scene, result) in enumerate(zip(scenes, results, strict=True))
-    ]
+    found = [Detections.of(scene, one, model.tree, "") for scene, one in zip(scenes, results, strict=True)]
+    sheets = [one.take(nms(one.boxes, one.scores, 0.5)).plot(scale=2.5) for one in found]
     width, height = sheets[0].size
     from PIL import Image
 
