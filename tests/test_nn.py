@@ -262,8 +262,9 @@ def test_the_three_rules_differ_where_the_released_code_differs_from_the_paper()
 
 
 def test_a_step_is_taken_above_the_threshold_not_on_it():
-    nodes, log_probs = descend(torch.zeros(6), SMALL, threshold=0.5)
+    nodes, log_probs = descend(torch.zeros(6, dtype=torch.float64), SMALL, threshold=0.5)
     assert (int(nodes), float(log_probs)) == (-1, 0.0)
+    assert int(descend(torch.zeros(3), CHAIN, threshold=1.0)[0]) == -1  # Pr is 1, exactly
     assert int(descend(torch.zeros(6), SMALL, threshold=0.49)[0]) == 0
     assert int(descend(torch.zeros(6), SMALL, threshold=0.0)[0]) == 5
     assert int(descend(torch.zeros(6), SMALL, threshold=1.0)[0]) == -1
@@ -446,7 +447,7 @@ def test_a_head_without_rows_gives_nothing_and_a_loss_of_zero():
     x, none = torch.zeros(0, 5, requires_grad=True), torch.zeros(0, dtype=torch.int64)
     loss = head.loss(x, none, copy=none)
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert head.descend(x, copy=none)[0].shape == (0,)
     assert head.log_prob_at(x, none, copy=none).shape == (0,)
     assert head.log_prob_grid(torch.zeros(0, 4, 5), none).shape == (0, 4, 2)
