@@ -7,6 +7,8 @@ from wordtree import WordTreeError
 
 from .boxes import shape_iou
 
+STARTS = 8  # k-means ends in a local optimum; the best of several starts is kept
+
 
 def dimension_clusters(shapes: Tensor, k: int, seed: int = 0, rounds: int = 100) -> tuple[Tensor, float]:
     """Find k priors.
@@ -14,7 +16,7 @@ def dimension_clusters(shapes: Tensor, k: int, seed: int = 0, rounds: int = 100)
     Args:
         shapes: float [n, 2], width and height of each training box, in any one unit.
         k: how many priors.
-        seed: of the start, k-means++ on the same distance.
+        seed: of the starts, k-means++ on the same distance; the best of eight is kept.
         rounds: at most so many; it stops when no shape changes its cluster.
 
     Returns:
@@ -35,6 +37,13 @@ def dimension_clusters(shapes: Tensor, k: int, seed: int = 0, rounds: int = 100)
         raise WordTreeError(f"{k} anchors of {len(torch.unique(shapes, dim=0))} different box shapes; ask for fewer")
     shapes = shapes.double()
     generator = torch.Generator().manual_seed(seed)
+    tries = [_cluster(shapes, k, generator, rounds) for _ in range(STARTS)]
+    priors, mean_iou = max(tries, key=lambda one: one[1])
+    return priors.float(), mean_iou
+
+
+def _cluster(shapes: Tensor, k: int, generator: torch.Generator, rounds: int) -> tuple[Tensor, float]:
+    """One run from one random start. float64 [n, 2] -> float64 [k, 2] by area, and the mean IoU."""
     priors = shapes[torch.randint(len(shapes), (1,), generator=generator)]
     while len(priors) < k:
         far = 1 - shape_iou(shapes, priors).amax(1)
@@ -50,4 +59,4 @@ def dimension_clusters(shapes: Tensor, k: int, seed: int = 0, rounds: int = 100)
         means = torch.zeros_like(priors).index_add(0, nearest, shapes) / count
         priors = torch.where(means > 0, means, priors)  # a prior that lost every shape stays where it was
     priors = priors[priors.prod(1).argsort()]
-    return priors.float(), float(shape_iou(shapes, priors).amax(1).mean())
+    return priors, float(shape_iou(shapes, priors).amax(1).mean())

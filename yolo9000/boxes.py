@@ -35,15 +35,12 @@ def shape_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def are_relatives(nodes: Tensor, index: TreeIndex) -> Tensor:
     """bool [n, n]: nodes [n] that are one node, or one above the other; -1, the root, is above all."""
-    lineage = index.path_groups.new_full(
-        (len(nodes), index.path_nodes.shape[1]), -2
-    )  # [n, depth] the nodes on the path
     inside = nodes >= 0
-    own = index.group_of[nodes.clamp(min=0)]
-    lineage[inside] = index.path_nodes[own][inside]
-    lineage[lineage == -1] = -2  # past the end of a path
-    above = (lineage[:, :, None] == nodes[None, None, :]).any(1)  # [n, n] the second lies above the first
+    lineage = index.path_nodes[index.group_of[nodes.clamp(min=0)]]  # [n, depth] what lies above each, then -1
     same = nodes[:, None] == nodes[None, :]
+    above = torch.zeros_like(same)  # above[i, j]: j lies above i
+    for step in lineage.unbind(1):  # by depth, so that nothing larger than [n, n] is made
+        above |= (step[:, None] == nodes[None, :]) & (step >= 0)[:, None]
     return above | above.T | same | ~inside[:, None] | ~inside[None, :]
 
 
@@ -95,4 +92,5 @@ def _faulty(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.
     left, top, right, bottom = boxes.T if len(boxes) else np.zeros((4, 0))
     good = (right > left) & (bottom > top) & (left >= -slack) & (top >= -slack)
     good &= (right <= width + slack) & (bottom <= height + slack)  # NaN fails every comparison
+    good &= (np.minimum(right, width) > np.maximum(left, 0)) & (np.minimum(bottom, height) > np.maximum(top, 0))
     return np.flatnonzero(~good), boxes[~good]

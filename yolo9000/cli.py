@@ -1,6 +1,7 @@
 """The command `yolo9000`. Each verb imports what it needs when it runs."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from wordtree import WordTreeError, __version__
+
+# click's own, which typer carries inside itself since 0.27 and takes from click before
+UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
 
 app = typer.Typer(
     help="YOLO9000: box what was never boxed. `yolo9000 train --joint` needs nothing else.",
@@ -110,7 +114,8 @@ def evaluate(
     from .reports import draw_scenes, metrics_table
 
     metrics = run_evaluation(weights, data, scenes, device)
-    typer.echo(json.dumps(metrics, indent=1) if as_json else metrics_table(metrics))
+    figures = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no NaN
+    typer.echo(json.dumps(figures, indent=1) if as_json else metrics_table(metrics))
     if picture is not None:
         model = load(weights)
         draw_scenes(model, picture, model.size)
@@ -181,11 +186,12 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Run the command; an error is one line on stderr and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:  # an unknown command or option, a value of the wrong type
+        message = error.format_message()  # type: ignore[attr-defined]
     except (WordTreeError, OSError) as error:
-        sys.exit(_told(error))
-
-
-def _told(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+        message = str(error)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,6 +1,7 @@
 """One flat config a run: every number of the training in one place, by keyword; unknown keys are refused."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,21 +66,44 @@ class Config:
     def __post_init__(self) -> None:
         if self.oracle and not self.joint:
             raise WordTreeError("an oracle without joint training; the oracle is the joint run with every box given")
-        for name in ("batch", "classifier_batch", "steps", "size", "anchors", "test_scenes", "checkpoint_every"):
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise WordTreeError(f"{name} of {getattr(self, name)}; give 1 or more")
+        for name in ("rate", "classifier_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise WordTreeError(f"{name} of {getattr(self, name)}; give a number above 0")
+        for name in ("momentum", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise WordTreeError(f"{name} of {getattr(self, name)}; give a number from 0 to below 1")
+        if not 0 <= self.decay < math.inf:
+            raise WordTreeError(f"decay of {self.decay}; give a number, 0 or more")
+        for name in ("widths", "counts", "sizes", "classifier_sizes"):
+            values = getattr(self, name)
+            if not values or not all(type(value) is int and value > 0 for value in values):
+                raise WordTreeError(f"{name} of {values}; give whole numbers above 0, such as {FIELDS[name].default}")
+        if len(self.widths) != len(self.counts) or not all(count % 2 for count in self.counts):
+            raise WordTreeError(f"widths {self.widths} and counts {self.counts}; give one odd count a width")
         if self.classifier_steps < 0:
             raise WordTreeError(f"classifier_steps of {self.classifier_steps}; give 0 or more")
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         stride = 2 ** (len(self.widths) - 1)
         for side in (self.size, *self.sizes, *self.classifier_sizes):
-            if side < stride or side % stride:
-                raise WordTreeError(f"a size of {side} pixels; this trunk takes multiples of {stride}")
-        if self.joint and len(self.shares) != 2:
-            raise WordTreeError(f"shares {self.shares}; give two, boxed : labelled, such as (1, 4)")
+            if side < stride or side % stride or side > LARGEST:
+                raise WordTreeError(
+                    f"a size of {side} pixels; this trunk takes multiples of {stride}, pictures go up to {LARGEST}"
+                )
+        numbers = all(type(share) in (int, float) and 0 < share < math.inf for share in self.shares)
+        if len(self.shares) != 2 or not numbers:
+            raise WordTreeError(f"shares {self.shares}; give two above 0, boxed : labelled, such as (1, 4)")
 
 
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+LARGEST = 640  # pixels of a side
+COUNTS = (
+    "batch", "classifier_batch", "steps", "size", "anchors", "test_scenes", "checkpoint_every",
+    "classifier_pictures", "boxed_pictures", "labelled_pictures",
+)  # fmt: skip
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -89,12 +113,11 @@ def config_of(options: dict[str, Any]) -> Config:
     Raises:
         WordTreeError: an unknown key, with the nearest known one; a value of another type.
     """
-    fields = {field.name: field for field in dataclasses.fields(Config)}
     ready: dict[str, Any] = {}
     for key, value in options.items():
-        if key not in fields:
-            raise unknown("training option", key, sorted(fields))
-        default = fields[key].default
+        if key not in FIELDS:
+            raise unknown("training option", key, sorted(FIELDS))
+        default = FIELDS[key].default
         if isinstance(default, tuple) and isinstance(value, list | tuple):
             value = tuple(value)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

@@ -147,6 +147,12 @@ class Detector(nn.Module):
             if "labels" not in target:
                 raise WordTreeError(f"target {number} has {sorted(target)}; it takes labels, and boxes where known")
             target = dict(target)
+            labels, known, nodes = target["labels"], target.get("known"), len(self.tree)
+            # on the CPU alone: elsewhere a look would wait for the device
+            if labels.device.type == "cpu" and bool(((labels < 0) | (labels >= nodes)).any()):
+                raise WordTreeError(f"target {number} has labels {labels.tolist()}; nodes are 0 to {nodes - 1}")
+            if known is not None and known.shape != (nodes,):
+                raise WordTreeError(f"target {number} has known of shape {tuple(known.shape)}; give bool [{nodes}]")
             if "boxes" in target:
                 fault = check_boxes(target["boxes"], placement.image_width, placement.image_height)
                 if fault:
@@ -156,7 +162,7 @@ class Detector(nn.Module):
                         f"target {number} has {len(target['boxes'])} boxes and {len(target['labels'])} labels; "
                         "a label a box"
                     )
-                target["boxes"] = place_boxes(target["boxes"], placement).clamp(0.0, 1.0)
+                target["boxes"] = place_boxes(target["boxes"].float(), placement).clamp(0.0, 1.0)
             elif not target["labels"].numel():
                 raise WordTreeError(f"target {number} has no boxes and no label; give one of them")
             ready.append(target)

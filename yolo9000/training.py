@@ -104,7 +104,10 @@ class Trainer:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.average: dict[str, Tensor] = {}
         self.optimizer: torch.optim.Optimizer | None = None
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise WordTreeError(f"{directory} is a file; give a folder for the run") from None
         self._resume()
 
     @property
@@ -331,8 +334,10 @@ class Trainer:
             keys = [key for key in self._loaded if key.rpartition(".")[0] == name]
             if keys:
                 state = {key.rpartition(".")[2]: self._loaded[key] for key in keys}
+                # like the parameter, memory format included: a fused update pairs elements as they lie in memory
                 self.optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+                    key: value if key == "step" else torch.empty_like(parameter).copy_(value)
+                    for key, value in state.items()
                 }
         self._loaded = {}
 

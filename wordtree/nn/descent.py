@@ -96,7 +96,7 @@ def walk(
 def _segment_max(values: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
     """The largest value of each segment and its node, the lowest on ties. -> float [segments], int64 [segments]."""
     segments = len(asked.segment_row)
-    best = torch.full((segments,), -torch.inf, device=values.device)
+    best = values.new_full((segments,), -torch.inf)
     best = best.scatter_reduce(0, asked.segment, values, "amax", include_self=False)
     node = torch.where(values == best[asked.segment], asked.node, torch.iinfo(torch.int64).max)
     first = torch.full((segments,), torch.iinfo(torch.int64).max, device=values.device)

@@ -14,7 +14,7 @@ from ..errors import WordTreeError
 from ..tree import WordTree
 from .descent import Walk, walk
 from .index import Asked, ask_paths, restrict, tree_index
-from .loss import check_targets, path_nll, reduce, take
+from .loss import check_arguments, path_nll, reduce, take
 from .softmax import at_least_float32, segment_logsumexp, tree_log_prob
 
 
@@ -71,7 +71,9 @@ class TreeLinear(nn.Module):
             copy: int64 [rows], which copy reads each row; needed with more than one.
             known, weight, label_smoothing, reduction: as `tree_cross_entropy`; known is [nodes] or [rows, nodes].
         """
-        check_targets(targets, self.tree)
+        if len(x) != len(targets):
+            raise WordTreeError(f"{len(x)} rows of features and {len(targets)} targets; give a target a row")
+        check_arguments(targets, self.tree, known, weight, label_smoothing)
         asked, members = ask_paths(tree_index(self.tree, x.device), targets)
         losses = path_nll(self.logits_at(x, asked, copy), asked, members, len(targets), known, label_smoothing)
         return reduce(losses, targets, weight, reduction)
@@ -139,6 +141,7 @@ class TreeLinear(nn.Module):
         Returns:
             float [rows, len(nodes)].
         """
+        self._check_copy(copy)
         columns, part, places = restrict(self.tree, tuple(nodes))
         at = torch.tensor(columns, device=x.device)
         which = torch.zeros(len(x), dtype=torch.int64, device=x.device) if copy is None else copy
@@ -149,15 +152,18 @@ class TreeLinear(nn.Module):
             out[mine] = tree_log_prob(at_least_float32(logits), part)[:, list(places)].to(out.dtype)
         return out
 
+    def _check_copy(self, copy: Tensor | None) -> None:
+        if copy is None and self.copies > 1:
+            raise WordTreeError(
+                f"no copy given to a head of {self.copies}; say which reads each row: copy=int64 [rows]"
+            )
+
     def logits_at(self, x: Tensor, asked: Asked, copy: Tensor | None = None) -> Tensor:
         """The logits asked for. x: float [rows, features] -> float [asked].
 
         The columns that any row asks for are gathered once; the product is then one matrix multiplication.
         """
-        if copy is None and self.copies > 1:
-            raise WordTreeError(
-                f"no copy given to a head of {self.copies}; say which reads each row: copy=int64 [rows]"
-            )
+        self._check_copy(copy)
         column = asked.node if copy is None else asked.node + copy[asked.row] * len(self.tree)
         columns, place = torch.unique(column, return_inverse=True)
         weight = self.weight.flatten(0, 1).index_select(0, columns)  # [columns, features]

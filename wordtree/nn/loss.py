@@ -52,7 +52,7 @@ def tree_cross_entropy(
             f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)}; {tree} takes logits [..., {len(tree)}] "
             "and targets [...]"
         )
-    check_targets(targets, tree)
+    check_arguments(targets, tree, known, weight, label_smoothing)
     flat = logits.reshape(-1, len(tree))
     rows = targets.reshape(-1)
     asked, members = ask_paths(tree_index(tree, logits.device), rows)
@@ -102,8 +102,20 @@ def reduce(losses: Tensor, targets: Tensor, weight: Tensor | None, reduction: st
     return total if reduction == "sum" else total / share.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 
-def check_targets(targets: Tensor, tree: WordTree) -> None:
-    """Refuse targets off the tree. On the CPU alone: elsewhere a look would wait for the device."""
+def check_arguments(
+    targets: Tensor, tree: WordTree, known: Tensor | None, weight: Tensor | None, label_smoothing: float
+) -> None:
+    """Refuse what does not fit: masks and weights of other nodes, smoothing outside 0..1, targets off the tree.
+
+    Targets are looked at on the CPU alone: elsewhere a look would wait for the device.
+    """
+    nodes = (len(tree),)
+    if known is not None and known.shape not in (nodes, (*targets.shape, *nodes)):
+        raise WordTreeError(f"known of shape {tuple(known.shape)}; give bool [{len(tree)}], or one row a target")
+    if weight is not None and weight.shape != nodes:
+        raise WordTreeError(f"weight of shape {tuple(weight.shape)}; give one a node, float [{len(tree)}]")
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise WordTreeError(f"label_smoothing of {label_smoothing}; it is a share, 0 to 1")
     if targets.device.type != "cpu" or not targets.numel():
         return
     low, high = int(targets.min()), int(targets.max())

@@ -41,6 +41,7 @@ from .compose import (
 UNSEEN_FAMILY = "twemoji"
 PHOTOGRAPHS = "photo"
 DISTRACTORS = (0, 2)  # unlabelled objects a picture, at most
+SIZES = (16, 640)  # pixels of a side
 SPLITS = ("boxed", "labelled", "oracle", "seen", "unseen", "photographs")
 
 
@@ -149,6 +150,10 @@ class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     ) -> None:
         if split not in SPLITS:
             raise unknown("split of the embedded set", split, SPLITS)
+        if not SIZES[0] <= size <= SIZES[1]:
+            raise WordTreeError(f"pictures of {size} pixels; the embedded set is made at {SIZES[0]} to {SIZES[1]}")
+        if count < 0:
+            raise WordTreeError(f"{count} pictures of the embedded set; give 0 or more")
         self.split = split
         self.count = count
         self.size = size
@@ -160,6 +165,9 @@ class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         # "labelled" and "oracle" draw from one stream, so their pictures are the same
         self.stream = {"boxed": 1, "labelled": 2, "oracle": 2, "seen": 3, "unseen": 4, "photographs": 5}[split]
         self.pool = cutouts_of(split, held_out)
+        if not self.pool:
+            known = ", ".join(one for one in SPLITS if cutouts_of(one))
+            raise WordTreeError(f"no pictures for split {split!r}: none ships (zoo/AUDIT.md); known: {known}")
         family = (held_out or UNSEEN_FAMILY) if split == "unseen" else None
         self.distractors = distractors_of(family, held_out)
         self.backgrounds = backgrounds_of(train=self.look is TRAIN_LOOK)

@@ -1,6 +1,8 @@
 """The joint sampler: several sources in one stream of batches, by ratio, from the seed and the step alone."""
 
+import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -45,13 +47,16 @@ class JointSampler(Sampler[list[tuple[int, int]]]):
     def __init__(
         self, lengths: Sequence[int], shares: Sequence[float], batch: int, steps: int, start: int = 0, seed: int = 0
     ) -> None:
-        if not all(lengths) or len(lengths) != len(shares):
+        good = len(lengths) == len(shares) > 0 and all(lengths) and all(0 < share < math.inf for share in shares)
+        if not good:
             raise WordTreeError(
-                f"sources of {list(lengths)} pictures with shares {list(shares)}; a share each, and no empty data set"
+                f"sources of {list(lengths)} pictures with shares {list(shares)}; "
+                "give a share above 0 each, and no empty data set"
             )
         self.lengths, self.batch, self.steps, self.start, self.seed = list(lengths), batch, steps, start, seed
-        total = sum(shares)
-        self.per_batch = [batch * share / total for share in shares]
+        exact = [Fraction(share) for share in shares]
+        # each source's part of what the sources before it leave: its count then never falls from a step to the next
+        self.parts = [share / sum(exact[source:]) for source, share in enumerate(exact)]
         self._orders: dict[tuple[int, int], Tensor] = {}
 
     def __len__(self) -> int:
@@ -63,16 +68,20 @@ class JointSampler(Sampler[list[tuple[int, int]]]):
 
     def batch_at(self, step: int) -> list[tuple[int, int]]:
         """The pictures of one step."""
+        before, after = self._drawn(step), self._drawn(step + 1)
         picked: list[tuple[int, int]] = []
         for source in range(len(self.lengths)):
-            first, after = self._drawn(source, step), self._drawn(source, step + 1)
-            picked += [(source, self._index(source, draw)) for draw in range(first, after)]
+            picked += [(source, self._index(source, draw)) for draw in range(before[source], after[source])]
         return picked
 
-    def _drawn(self, source: int, step: int) -> int:
-        """How many pictures of a source are drawn before a step; together the sources always fill the batch."""
-        before = sum(self.per_batch[:source])
-        return round((before + self.per_batch[source]) * step + 1e-9) - round(before * step + 1e-9)
+    def _drawn(self, step: int) -> list[int]:
+        """How many pictures of each source come before a step; together the sources fill every batch."""
+        left = self.batch * step
+        drawn = []
+        for part in self.parts:
+            drawn.append(math.floor(part * left + Fraction(1, 2)))
+            left -= drawn[-1]
+        return drawn
 
     def _index(self, source: int, draw: int) -> int:
         length = self.lengths[source]
