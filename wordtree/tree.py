@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +52,7 @@ class WordTree:
     parents: NDArray[np.int64]
     root_name: str
     report: Report | None
+    hash: str  # SHA-256 of ids and parents, hex: two trees with one hash have the same nodes in the same order
 
     def __init__(
         self,
@@ -74,6 +76,10 @@ class WordTree:
             "report": report,
         }
         self.__dict__.update(fields)
+        digest = hashlib.sha256("\n".join(given_ids).encode())
+        digest.update(given_parents.astype("<i8").tobytes())
+        self.__dict__["hash"] = digest.hexdigest()
+        _ALIVE[self.hash] = self
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a WordTree is frozen: cannot set {name!r}; build a new tree instead")
@@ -96,13 +102,6 @@ class WordTree:
         return _rebuild, (self.ids, self.parents, self.names, self.root_name, self.report)
 
     # ------------------------------------------------------------------ derived once, on first use
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 of ids and parents, hex: two trees with one hash have the same nodes in the same order."""
-        digest = hashlib.sha256("\n".join(self.ids).encode())
-        digest.update(self.parents.astype("<i8").tobytes())
-        return digest.hexdigest()
 
     @cached_property
     def depths(self) -> NDArray[np.int64]:
@@ -289,6 +288,17 @@ def arrange(parent_of: Mapping[str, str | None]) -> tuple[list[str], list[int]]:
         lost = next(id_ for id_ in parent_of if id_ not in node_of)
         raise WordTreeError(f"{lost!r} cannot be reached from the root; the parents above it run in a circle")
     return ids, parents
+
+
+_ALIVE: WeakValueDictionary[str, WordTree] = WeakValueDictionary()
+
+
+def tree_of_hash(hash: str) -> WordTree:
+    """A living tree by its hash: how an operator of torch, which takes text but no tree, is told which one is meant."""
+    try:
+        return _ALIVE[hash]
+    except KeyError:
+        raise WordTreeError(f"no tree with the hash {hash[:12]} in this process; keep the tree you use alive") from None
 
 
 def _rebuild(

@@ -5,6 +5,7 @@ Only the groups that a row visits are read, one step a depth, all rows at once.
 
 import math
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -13,8 +14,7 @@ from torch import Tensor
 from ..errors import WordTreeError, unknown
 from ..tree import ROOT, WordTree
 from .index import Asked, TreeIndex, ask_groups, tree_index
-from .loss import take
-from .softmax import at_least_float32, segment_log_softmax
+from .softmax import at_least_float32, check_nodes, segment_log_softmax
 
 RULES = ("path", "darknet", "darknet-2018")
 
@@ -27,16 +27,19 @@ class Walk(NamedTuple):
     path_log_probs: Tensor  # float [rows, depth], log Pr(node) at each step taken, NaN after the last
 
 
-def descend(logits: Tensor, tree: WordTree, threshold: float = 0.5, rule: str = "path") -> tuple[Tensor, Tensor]:
+def descend(
+    logits: Tensor, tree: WordTree, threshold: float = 0.5, rule: str = "path", *, dim: int = -1
+) -> tuple[Tensor, Tensor]:
     """The deepest node that the logits are sure enough of.
 
     Args:
-        logits: float [..., nodes].
+        logits: float [..., nodes]; log-probabilities of all nodes (`tree_log_prob`, of either form) do as well.
         tree: its order is the order of the logits.
         threshold: in 0..1; a step is taken while the measure named by `rule` stays above it.
         rule: "path": Pr(node), the product of conditionals (paper section 4). "darknet": the released code of 2017-01,
             which multiplies absolute probabilities again (the product of Pr over the path), and gives -1 where no root
             child passes. "darknet-2018": the same, but the likeliest root child where none passes.
+        dim: where the nodes are, such as 1 for [batch, nodes, h, w].
 
     Returns:
         nodes int64 [...], -1 for the root where nothing passed; log_probs float [...], log Pr(node), 0 at the root.
@@ -50,12 +53,15 @@ def descend(logits: Tensor, tree: WordTree, threshold: float = 0.5, rule: str = 
         >>> tree.names[int(nodes)], round(float(log_probs.exp()), 2)
         ('animal', 0.95)
     """
-    if logits.shape[-1] != len(tree):
-        raise WordTreeError(f"logits of shape {tuple(logits.shape)}; {tree} takes [..., {len(tree)}]")
-    flat = logits.reshape(-1, len(tree))
+    if torch.compiler.is_compiling():
+        return torch.ops.wordtree.descend(logits.detach(), tree.hash, threshold, rule, dim)  # type: ignore[no-any-return]
+    check_nodes(logits, len(tree), dim)
+    shape = list(logits.shape)
+    del shape[dim]
+    flat = logits.reshape(-1)
     index = tree_index(tree, logits.device)
-    walked = walk(lambda asked: take(flat, asked.row, asked.node), len(flat), index, threshold, rule)
-    return walked.nodes.reshape(logits.shape[:-1]), walked.log_probs.reshape(logits.shape[:-1])
+    walked = walk(lambda asked: flat[asked.flat(logits.shape, dim)], prod(shape), index, threshold, rule)
+    return walked.nodes.reshape(shape), walked.log_probs.reshape(shape)
 
 
 @torch.no_grad()

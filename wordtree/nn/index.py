@@ -5,6 +5,7 @@ beside the tree rather than in a module's state, so they follow the input's devi
 """
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class Asked(NamedTuple):
     """A ragged list of logits: which node of which row, and the group visit (segment) that each belongs to."""
 
     row: Tensor  # [asked] int64, ascending
-    node: Tensor  # [asked]
+    node: Tensor  # [asked] ascending inside a row
     segment: Tensor  # [asked] ascending
     segment_row: Tensor  # [segments] the row each group visit belongs to
     segment_start: Tensor  # [segments] where its logits begin in the list
@@ -39,6 +40,14 @@ class Asked(NamedTuple):
     def place(self, members: Tensor) -> Tensor:
         """Where in the list one member (a node) of each segment stands. int64 [segments] -> int64 [segments]."""
         return self.segment_start + members - self.node[self.segment_start]
+
+    def flat(self, shape: torch.Size, dim: int) -> Tensor:
+        """int64 [asked]: where each logit stands in a contiguous tensor of `shape` with the nodes at `dim`."""
+        inner = prod(shape[dim % len(shape) + 1 :])
+        if inner == 1:
+            return self.row * shape[dim] + self.node
+        outer = torch.div(self.row, inner, rounding_mode="floor")
+        return (outer * (shape[dim] - 1) + self.node) * inner + self.row  # row = outer * inner + place in the inner
 
 
 @lru_cache(maxsize=32)
@@ -74,8 +83,8 @@ def ask_groups(index: TreeIndex, row: Tensor, group: Tensor) -> Asked:
     size = index.size[group]  # [segments]
     first = size.cumsum(0) - size  # [segments] where each segment starts in the list
     segment = torch.repeat_interleave(size)  # [asked]
-    within = torch.arange(len(segment), device=segment.device) - first[segment]
-    return Asked(row[segment], index.start[group][segment] + within, segment, row, first, size)
+    node = torch.arange(len(segment), device=segment.device) + (index.start[group] - first)[segment]
+    return Asked(row[segment], node, segment, row, first, size)
 
 
 def ask_paths(index: TreeIndex, targets: Tensor) -> tuple[Asked, Tensor]:
@@ -90,10 +99,10 @@ def ask_paths(index: TreeIndex, targets: Tensor) -> tuple[Asked, Tensor]:
     inside = targets >= 0
     own_group = index.group_of[targets.clamp(min=0)]  # [rows]
     groups = index.path_groups[own_group]  # [rows, depth]
-    members = index.path_nodes[own_group]
-    members = torch.where(groups == own_group[:, None], targets[:, None], members)
     row, level = ((groups >= 0) & inside[:, None]).nonzero(as_tuple=True)
-    return ask_groups(index, row, groups[row, level]), members[row, level]
+    group = groups[row, level]
+    members = torch.where(group == own_group[row], targets[row], index.path_nodes[own_group[row], level])
+    return ask_groups(index, row, group), members
 
 
 @lru_cache(maxsize=64)

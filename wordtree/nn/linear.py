@@ -5,10 +5,13 @@ groups that it visits. The rows of the weight that some row of the input asks fo
 """
 
 import math
+import warnings
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..errors import WordTreeError
 from ..tree import WordTree
@@ -16,6 +19,8 @@ from .descent import Walk, walk
 from .index import Asked, ask_paths, restrict, tree_index
 from .loss import check_arguments, path_nll, reduce, take
 from .softmax import at_least_float32, segment_logsumexp, tree_log_prob
+
+SPARSE_BELOW = 0.2  # of rows x columns: where fewer products are asked for, they are computed one by one
 
 
 class TreeLinear(nn.Module):
@@ -25,6 +30,8 @@ class TreeLinear(nn.Module):
         features: channels of the input.
         tree: one logit a node, in its order.
         copies: how many independent classifiers to hold, such as one an anchor; `copy` then says which reads a row.
+        sparse: whether the loss gives the weight a sparse gradient, of the rows it read alone, as `nn.Embedding` does;
+            for optimisers that take one (SGD, SparseAdam), and vocabularies of which a batch meets little.
 
     State: `weight` float [copies, nodes, features], `bias` float [copies, nodes].
 
@@ -36,8 +43,9 @@ class TreeLinear(nn.Module):
         (torch.Size([5, 4]), torch.Size([]), torch.Size([5]))
     """
 
-    def __init__(self, features: int, tree: WordTree, copies: int = 1) -> None:
+    def __init__(self, features: int, tree: WordTree, copies: int = 1, sparse: bool = False) -> None:
         super().__init__()
+        self.sparse = sparse
         self.tree = tree
         self.features = features
         self.copies = copies
@@ -62,6 +70,7 @@ class TreeLinear(nn.Module):
         weight: Tensor | None = None,
         label_smoothing: float = 0.0,
         reduction: str = "mean",
+        focal: float = 0.0,
     ) -> Tensor:
         """`tree_cross_entropy` of this layer's logits, from the columns on the targets' paths alone.
 
@@ -69,13 +78,23 @@ class TreeLinear(nn.Module):
             x: float [rows, features].
             targets: int64 [rows], any node; -1 for none.
             copy: int64 [rows], which copy reads each row; needed with more than one.
-            known, weight, label_smoothing, reduction: as `tree_cross_entropy`; known is [nodes] or [rows, nodes].
+            known, weight, label_smoothing, reduction, focal: as `tree_cross_entropy`; known is [nodes] or
+                [rows, nodes].
         """
         if len(x) != len(targets):
             raise WordTreeError(f"{len(x)} rows of features and {len(targets)} targets; give a target a row")
-        check_arguments(targets, self.tree, known, weight, label_smoothing)
-        asked, members = ask_paths(tree_index(self.tree, x.device), targets)
-        losses = path_nll(self.logits_at(x, asked, copy), asked, members, len(targets), known, label_smoothing)
+        check_arguments(targets, self.tree, known, weight, label_smoothing, focal)
+        self._check_copy(copy)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        if torch.compiler.is_compiling():
+            losses = torch.ops.wordtree.head_loss(
+                x, self.weight, self.bias, targets, copy, known, self.tree.hash, label_smoothing, focal
+            )
+        else:
+            losses = _HeadLoss.apply(
+                x, self.weight, self.bias, targets, copy, known, self.tree, label_smoothing, focal, self.sparse
+            )
         return reduce(losses, targets, weight, reduction)
 
     def descend(
@@ -91,8 +110,12 @@ class TreeLinear(nn.Module):
         Returns:
             nodes int64 [rows], log_probs float [rows].
         """
-        walked = self.walk(x, threshold, rule, copy)
-        return walked.nodes, walked.log_probs
+        self._check_copy(copy)
+        if torch.compiler.is_compiling():
+            return torch.ops.wordtree.head_descend(  # type: ignore[no-any-return]
+                x.detach(), self.weight.detach(), self.bias.detach(), copy, self.tree.hash, threshold, rule
+            )
+        return head_descend(x, self.weight, self.bias, copy, self.tree, threshold, rule)
 
     def walk(self, x: Tensor, threshold: float = 0.5, rule: str = "path", copy: Tensor | None = None) -> Walk:
         """The descent with the log-probabilities passed on the way; arguments as `descend`."""
@@ -164,8 +187,125 @@ class TreeLinear(nn.Module):
         The columns that any row asks for are gathered once; the product is then one matrix multiplication.
         """
         self._check_copy(copy)
-        column = asked.node if copy is None else asked.node + copy[asked.row] * len(self.tree)
-        columns, place = torch.unique(column, return_inverse=True)
-        weight = self.weight.flatten(0, 1).index_select(0, columns)  # [columns, features]
-        bias = self.bias.flatten().index_select(0, columns)
-        return take(nn.functional.linear(x, weight, bias), asked.row, place)
+        return logits_of(x, self.weight, self.bias, asked, copy)
+
+
+def logits_of(x: Tensor, weight: Tensor, bias: Tensor, asked: Asked, copy: Tensor | None) -> Tensor:
+    """The logits asked for, of a layer given as its weight [copies, nodes, features] and bias [copies, nodes]."""
+    columns, place = _union(asked, copy, weight.shape)
+    part = weight.flatten(0, 1).index_select(0, columns)  # [columns, features]
+    return take(nn.functional.linear(x, part, bias.flatten().index_select(0, columns)), asked.row, place)
+
+
+def head_descend(
+    x: Tensor, weight: Tensor, bias: Tensor, copy: Tensor | None, tree: WordTree, threshold: float, rule: str
+) -> tuple[Tensor, Tensor]:
+    """The descent of such a layer: nodes int64 [rows], log_probs float64 [rows]."""
+    index = tree_index(tree, x.device)
+    walked = walk(lambda asked: logits_of(x, weight, bias, asked, copy), len(x), index, threshold, rule)
+    return walked.nodes, walked.log_probs
+
+
+class Read(NamedTuple):
+    """What a loss read of the head, kept for its backward pass."""
+
+    columns: Tensor  # int64 [columns], rows of the weight, copies one after another, ascending
+    row: Tensor  # int64 [asked]
+    place: Tensor  # int64 [asked], which of the columns
+    derivative: Tensor  # float [asked]
+
+
+def head_loss(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    copy: Tensor | None,
+    known: Tensor | None,
+    tree: WordTree,
+    label_smoothing: float,
+    focal: float,
+    slope: bool,
+) -> tuple[Tensor, Read]:
+    """Losses [rows] of the layer, and what the backward pass needs."""
+    asked, members = ask_paths(tree_index(tree, x.device), targets)
+    columns, place = _union(asked, copy, weight.shape)
+    part = weight.flatten(0, 1).index_select(0, columns).to(x.dtype)
+    if _one_by_one(x, asked.row, columns):
+        pattern = _csr(asked.row, place, x.new_zeros(len(place)), (len(x), len(columns)))
+        values = torch.sparse.sampled_addmm(pattern, x, part.T, beta=0.0).values()
+    else:
+        values = (x @ part.T)[asked.row, place]
+    values = at_least_float32(values + bias.flatten()[columns[place]].to(values.dtype))
+    if known is not None:
+        known = known[asked.node] if known.dim() == 1 else known[asked.row, asked.node]
+    losses, derivative = path_nll(values, asked, members, known, label_smoothing, focal, slope)
+    total = losses.new_zeros(len(targets)).index_add_(0, asked.segment_row, losses)
+    return total, Read(columns, asked.row, place, derivative)
+
+
+def head_loss_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, read: Read, sparse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x, weight and bias."""
+    columns, row, place, derivative = read
+    dtype = x.dtype
+    outer = (grad[row] * derivative).to(dtype)  # [asked]
+    part = weight.flatten(0, 1).index_select(0, columns).to(dtype)
+    shape = (len(x), len(columns))
+    if _one_by_one(x, row, columns):
+        csr = _csr(row, place, outer, shape)
+        turned = torch.argsort(place, stable=True)
+        of_x, of_part = csr @ part, _csr(place[turned], row[turned], outer[turned], shape[::-1]) @ x
+    else:
+        spread = x.new_zeros(shape)
+        spread[row, place] = outer
+        of_x, of_part = spread @ part, spread.T @ x
+    of_bias = torch.zeros_like(bias)
+    of_bias.view(-1).index_add_(0, columns[place], outer.to(bias.dtype))
+    of_part = of_part.to(weight.dtype)
+    if sparse:
+        at = torch.stack((columns // weight.shape[1], columns % weight.shape[1]))
+        return of_x, torch.sparse_coo_tensor(at, of_part, weight.shape, is_coalesced=True), of_bias
+    of_weight = torch.zeros_like(weight)
+    of_weight.view(-1, weight.shape[-1])[columns] = of_part
+    return of_x, of_weight, of_bias
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
+        targets, copy, known, tree, label_smoothing, focal, ctx.sparse = rest
+        slope = any(ctx.needs_input_grad)
+        losses, read = head_loss(x, weight, bias, targets, copy, known, tree, label_smoothing, focal, slope)
+        ctx.save_for_backward(x, weight, bias, *read)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, *read = ctx.saved_tensors
+        return *head_loss_backward(grad, x, weight, bias, Read(*read), ctx.sparse), *[None] * 7
+
+
+def _union(asked: Asked, copy: Tensor | None, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """The rows of the weight that anything asks for, ascending; and which of them each logit is. No sort."""
+    column = asked.node if copy is None else asked.node + copy[asked.row] * shape[1]
+    wanted = torch.zeros(shape[0] * shape[1], dtype=torch.bool, device=column.device)
+    wanted[column] = True
+    return wanted.nonzero()[:, 0], (wanted.cumsum(0) - 1)[column]
+
+
+def _one_by_one(x: Tensor, row: Tensor, columns: Tensor) -> bool:
+    """Whether so few products are asked for that computing them one by one beats the whole rows x columns."""
+    able = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and torch.backends.mkl.is_available()
+    return able and len(row) < SPARSE_BELOW * len(x) * len(columns)
+
+
+def _csr(row: Tensor, place: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix from entries sorted by row and, inside a row, by place."""
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(row, minlength=shape[0]), 0, out=starts[1:])
+    with warnings.catch_warnings():  # torch calls the format beta, once a process
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(starts, place, values, shape, check_invariants=False)
