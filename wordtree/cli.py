@@ -47,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     maps = "a label map's name or file (.csv, .tsv, .yaml, .json)"
 
-    show = commands.add_parser("show", help="show a word, a node of a tree, or what a label map knows of one")
-    show.add_argument("what", metavar="WORD_OR_MAP", help=f"a word, a synset name (dog.n.01), an id, or {maps}")
+    show = commands.add_parser("show", help="show a word, a node of a tree, or what label maps know of one")
+    what = f"a word, a synset name (dog.n.01), an id, or {maps}; several maps share one tree"
+    show.add_argument("what", metavar="WORD_OR_MAP", nargs="*", help=what)
     show.add_argument("--tree", metavar="FILE", type=Path, help="a tree: .json, .csv or Darknet's .tree")
     show.add_argument("--format", choices=("text", "svg", "html"), default="text", help="default: text")
     show.set_defaults(run=_show)
@@ -85,22 +86,32 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _show(given: argparse.Namespace) -> None:
+    import dataclasses
+
     from . import show
     from .tree import WordTree
 
-    labels = _label_map(given.what)
     tree = WordTree.load(given.tree) if given.tree else None
-    if labels is not None:
+    maps = [found for text in given.what if (found := _label_map(text)) is not None]
+    if len(maps) < len(given.what) and len(given.what) > 1:
+        from .labels import label_maps
+
+        maps = [_label_map(text) or label_maps()[text] for text in given.what]  # says which of them is no map
+    if maps:
         from .build import build_tree
 
-        picture = show.picture_of_tree(tree if tree is not None else build_tree(labels), labels)
-    elif tree is not None:
-        node = tree.find(given.what)
+        picture = show.picture_of_tree(tree if tree is not None else build_tree(*maps), *maps)
+    elif tree is not None and given.what:
+        node = tree.find(given.what[0])
         whole = given.format == "html"
         picture = show.picture_of_tree(tree, node=node) if whole else show.picture_of_node(tree, node)
+    elif tree is not None:
+        picture = dataclasses.replace(show.picture_of_tree(tree), title=given.tree.name)
+    elif given.what:
+        _known_word(given.what[0])
+        picture = show.picture_of_word(given.what[0], whole=given.format == "html")
     else:
-        _known_word(given.what)
-        picture = show.picture_of_word(given.what, whole=given.format == "html")
+        raise WordTreeError("nothing to show; give a word, label maps, or a tree: --tree FILE")
 
     if given.format == "html":
         from .web import page

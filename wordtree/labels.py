@@ -68,6 +68,14 @@ class LabelMap:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def _repr_html_(self) -> str:
+        from . import show, web
+
+        return web.folds(show.picture_of_labels(self))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"LabelMap({self.name!r}, {len(self)} labels)")
+
     @classmethod
     def read(cls, path: str | Path, name: str | None = None) -> LabelMap:
         """Read a map from a file: .csv or .tsv with the columns `label` and `id`, .yaml or .json with pairs.

@@ -90,6 +90,11 @@ class WordTree:
     def __repr__(self) -> str:
         return f"WordTree({len(self)} nodes, {len(self.group_start)} groups, {len(self.leaves)} leaves)"
 
+    def _repr_html_(self) -> str:
+        from . import show, web
+
+        return web.folds(show.picture_of_tree(self))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WordTree):
             return NotImplemented

@@ -1,104 +1,99 @@
-"""A picture as one self-contained HTML page: nested folds and a search box; nothing is fetched from anywhere."""
+"""A picture as HTML: one self-contained page with folds and a search, and a small tree for a notebook.
+
+The page is `data/page.html` with a picture's rows put in as JSON. Its script draws only the rows that are unfolded, so
+that a tree of tens of thousands of nodes opens at once. A content policy inside the page forbids it to fetch anything.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import re
 from html import escape
+from pathlib import Path
 
-from .show import Picture
+from .show import Picture, beside, some
 
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, Helvetica, Arial, sans-serif }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-input { font: inherit; padding: .3rem .6rem; width: 20rem; max-width: 100% }
-ul { list-style: none; margin: 0; padding-left: 1.3rem; border-left: 1px solid #8884 }
-main > ul { padding-left: 0; border: 0 }
-li.leaf { padding-left: 1.05rem }
-summary { cursor: pointer }
-small { color: #808790; margin-left: .5rem }
-.marked { font-weight: 600; color: #0b8a5f }
-.found { background: #ffd54f66; border-radius: .2rem }
-.hidden { display: none }
-"""
-
-# Search: a row stays where its name, id or note holds the text; so does all above it, opened, and all below, folded.
-_SCRIPT = """
-const rows = [...document.querySelectorAll("li")];
-const box = document.querySelector("input"), count = document.querySelector("output");
-const folds = [...document.querySelectorAll("details")], open = folds.map(fold => fold.open);
-box.addEventListener("input", () => {
-  const text = box.value.trim().toLowerCase().replaceAll("_", " ");
-  let found = 0;
-  folds.forEach((fold, at) => fold.open = text ? false : open[at]);
-  for (const row of rows) {
-    row.classList.toggle("hidden", Boolean(text));
-    row.querySelector("span").classList.remove("found");
-  }
-  if (text) for (const row of rows) {
-    if (!row.dataset.text.includes(text)) continue;
-    found += 1;
-    row.querySelector("span").classList.add("found");
-    row.querySelectorAll("li").forEach(below => below.classList.remove("hidden"));
-    for (let up = row; up; up = up.parentElement.closest("li")) {
-      up.classList.remove("hidden");
-      const fold = up.parentElement.closest("details");
-      if (fold) fold.open = true;
-    }
-  }
-  count.textContent = text ? `${found} found` : "";
-});
-"""
+_PAGE = Path(__file__).with_name("data") / "page.html"
 
 
 def page(picture: Picture) -> str:
-    """The picture as an HTML page; the rows above a marked one are open, and the first two levels.
+    """The picture as an HTML page: search, fold and unfold, the path, the counts and the labels of a node.
+
+    The way to the marked row is open where one row alone is marked, else the first levels are.
 
     Example:
         >>> from wordtree.show import Row
-        >>> "<summary>" in page(Picture("pets", (Row(-1, "pet"), Row(0, "dog", marked=True))))
-        True
+        >>> made = page(Picture("pets", (Row(-1, "pet"), Row(0, "dog", marked=True))))
+        >>> made.startswith("<!doctype html>"), "http://" in made, "https://" in made
+        (True, False, False)
     """
     rows = picture.rows
+    marked = [at for at, row in enumerate(rows) if row.marked]
+    content = {
+        "maps": picture.maps,
+        "parents": [row.parent for row in rows],
+        "names": [row.name for row in rows],
+        "ids": [row.id for row in rows],
+        "notes": [row.note for row in rows],
+        "marked": [int(row.marked) for row in rows],
+        "labels": {at: row.labels for at, row in enumerate(rows) if row.labels},
+        "start": marked[0] if len(marked) == 1 else -1,
+    }
+    template = _PAGE.read_text(encoding="utf-8")
+    parts = {
+        "policy": _policy(template),
+        "title": escape(picture.title),
+        "about": escape("".join(picture.notes[:1])),
+        "notes": escape("\n".join(picture.notes[1:])),
+        "rows": json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    return re.sub(r"{{(\w+)}}", lambda part: parts[part[1]], template)
+
+
+def _policy(template: str) -> str:
+    """The page's content policy: its own style and its own script, by their hashes, and nothing else from anywhere."""
+    allowed = []
+    for kind in ("style", "script"):
+        (inside,) = re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        allowed.append(f"{kind}-src 'sha256-{digest}'")
+    return "; ".join(["default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"])
+
+
+def folds(picture: Picture, most: int = 200) -> str:
+    """The picture as a small foldable tree for a notebook: nested `details`, no script, no style sheet, no ids.
+
+    Args:
+        picture: what is drawn; the rest is told in a note where it has more than `most` rows.
+        most: rows at most.
+
+    Example:
+        >>> from wordtree.show import Row
+        >>> folds(Picture("pets", (Row(-1, "pet"), Row(0, "dog")))).count("<details")
+        1
+    """
+    cut = some(picture, most)
+    inside = {row.parent for row in cut.rows}
     depth: list[int] = []
-    children = [0] * len(rows)
-    opened = [False] * len(rows)
-    for at, row in enumerate(rows):
-        depth.append(0 if row.parent < 0 else depth[row.parent] + 1)
-        if row.parent >= 0:
-            children[row.parent] += 1
-        opened[at] = depth[at] < 2
-    few = sum(row.marked for row in rows) == 1  # one node was asked for: open the way to it
-    for row in rows:
-        if row.marked and few:
-            up = row.parent
-            while up >= 0:
-                opened[up] = True
-                up = rows[up].parent
-
     parts: list[str] = []
-    unclosed: list[int] = []  # depths of the folds that are open so far
-
-    def close(down_to: int) -> None:
-        while unclosed and unclosed[-1] >= down_to:
-            unclosed.pop()
-            parts.append("</ul></details></li>")
-
-    for at, row in enumerate(rows):
-        close(depth[at])
-        name = f'<span class="marked">{escape(row.name)}</span>' if row.marked else f"<span>{escape(row.name)}</span>"
-        beside = "".join(f"<small>{escape(part)}</small>" for part in (row.id, row.note) if part)
-        text = escape(f"{row.name} {row.id} {row.note}".lower(), quote=True)
-        if children[at]:
-            state = " open" if opened[at] else ""
-            parts.append(f'<li data-text="{text}"><details{state}><summary>{name}{beside}</summary><ul>')
-            unclosed.append(depth[at])
+    for at, row in enumerate(cut.rows):
+        before = depth[-1] if depth else 0
+        depth.append(depth[row.parent] + 1 if row.parent >= 0 else 0)
+        if at and at - 1 != row.parent:
+            parts.append("</div></details>" * (before - depth[at]))
+        name = f"<b>{escape(row.name)}</b>" if row.marked else escape(row.name)
+        words = "&ensp;".join(escape(part) for part in beside(row, cut.maps))
+        line = f'{name}&ensp;<small style="opacity:.65">{words}</small>' if words else name
+        if at in inside:
+            state = " open" if depth[at] < 2 else ""
+            parts.append(
+                f'<details{state}><summary style="cursor:pointer">{line}</summary>'
+                '<div style="margin-left:.45em;padding-left:1em;border-left:1px solid #8885">'
+            )
         else:
-            parts.append(f'<li class="leaf" data-text="{text}">{name}{beside}</li>')
-    close(0)
-    notes = "".join(f"<p>{escape(note)}</p>\n" for note in picture.notes)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(picture.title)}</title>\n'
-        '<meta name="viewport" content="width=device-width">\n'
-        f"<style>{_STYLE}</style>\n<h1>{escape(picture.title)}</h1>\n"
-        '<p><input type="search" placeholder="search names and ids" aria-label="search"> <output></output></p>\n'
-        "<main><ul>\n" + "\n".join(parts) + f"\n</ul></main>\n{notes}<script>{_SCRIPT}</script>\n</html>\n"
-    )
+            parts.append(f'<div style="padding-left:1em">{line}</div>')
+    parts.append("</div></details>" * depth[-1])
+    notes = "".join(f"<div><small>{escape(note)}</small></div>" for note in cut.notes)
+    return f'<div style="line-height:1.5"><div><b>{escape(cut.title)}</b></div>{"".join(parts)}{notes}</div>'
