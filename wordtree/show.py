@@ -326,8 +326,8 @@ def svg(picture: Picture) -> str:
         y = margin + line * (at + 2.0)
         if row.parent >= 0:
             up = margin + line * (row.parent + 2.0) + 6
-            parts.append(f'<path d="M{x - step + 6} {up}V{y - 4}H{x - 4}" fill="none" stroke="#b8bec7"/>')
-        words = "  ".join(beside(row, picture.maps))
+            parts.append(f'<path d="M{x - step + 6} {up}V{y - 4}H{x - 4}" fill="none" stroke="#c3c9d1"/>')
+        words = "\u2002".join(beside(row, picture.maps))  # SVG would draw two spaces as one
         weight = ' font-weight="600" fill="#0b6e4f"' if row.marked else ""
         parts.append(
             f'<text x="{x}" y="{y}"><tspan{weight}>{escape(row.name)}</tspan>'
@@ -342,7 +342,8 @@ def svg(picture: Picture) -> str:
     head = f'<text x="{margin}" y="{margin + 8}" font-weight="600" font-size="15">{escape(picture.title)}</text>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="13" fill="#1c2128" role="img">\n'
+        'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="13" fill="#1c2128" '
+        'role="img" shape-rendering="crispEdges">\n'
         f'<title>{escape(picture.title)}</title>\n<rect width="100%" height="100%" fill="#ffffff"/>\n{head}\n'
         + "\n".join(parts)
         + "\n</svg>\n"
