@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 demo: venv  ## train jointly on the embedded set, evaluate, draw; about ten minutes on two cores
 	$(BIN)/yolo9000 train --joint --out runs/demo
 
-test: venv lint  ## lint, format, types, tests
-	$(BIN)/python -m pytest -m "not slow"
+test: venv lint  ## lint, format, types, tests; what was skipped, and why
+	$(BIN)/python -m pytest -m "not slow" -rs
 
 nightly: venv  ## the slow proofs too
 	$(BIN)/python -m pytest

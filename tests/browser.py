@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PROGRAMS = ("google-chrome", "google-chrome-stable", "chromium", "chromium-browser", "chrome")
 FLAGS = [
     "--headless",
     "--no-sandbox",  # a container's root may not build one
