@@ -146,6 +146,29 @@ class WordTree:
         return _frozen(np.flatnonzero(self.group_below < 0))
 
     @cached_property
+    def leaves_below(self) -> NDArray[np.int64]:
+        """int64 [nodes]: how many leaves each node stands for, 1 for a leaf."""
+        below = (self.group_below < 0).astype(np.int64)
+        for depth in range(int(self.depths.max()), 0, -1):  # one level up at a time
+            at = np.flatnonzero(self.depths == depth)
+            np.add.at(below, self.parents[at], below[at])
+        return _frozen(below)
+
+    @cached_property
+    def heights(self) -> NDArray[np.int64]:
+        """int64 [nodes]: edges down to the deepest leaf below, 0 for a leaf."""
+        heights = np.zeros(len(self), dtype=np.int64)
+        for depth in range(int(self.depths.max()), 0, -1):
+            at = np.flatnonzero(self.depths == depth)
+            np.maximum.at(heights, self.parents[at], heights[at] + 1)
+        return _frozen(heights)
+
+    @cached_property
+    def information(self) -> NDArray[np.float64]:
+        """float64 [nodes]: bits that a node tells of the leaf, log2 of all leaves less log2 of those below it."""
+        return _frozen(np.log2(len(self.leaves)) - np.log2(self.leaves_below))
+
+    @cached_property
     def _node_of_id(self) -> dict[str, int]:
         return {id_: node for node, id_ in enumerate(self.ids)}
 

@@ -1,9 +1,38 @@
-"""The hierarchy in torch: grouped softmax, path losses, descent, and a classifier that computes only what is asked."""
+"""The hierarchy in torch: grouped softmax, path losses, decisions, and a classifier that computes what is asked."""
 
 from . import ops as ops  # registers the operators that torch.compile keeps whole
+from .decisions import (
+    Decisions,
+    Reason,
+    climb,
+    expected_cost,
+    hedge,
+    hedge_weight,
+    majority,
+    most_information,
+    pareto,
+    why,
+)
 from .descent import descend
 from .linear import TreeLinear
 from .loss import tree_cross_entropy
 from .softmax import propagate, tree_log_prob, tree_log_softmax
 
-__all__ = ["TreeLinear", "descend", "propagate", "tree_cross_entropy", "tree_log_prob", "tree_log_softmax"]
+__all__ = [
+    "Decisions",
+    "Reason",
+    "TreeLinear",
+    "climb",
+    "descend",
+    "expected_cost",
+    "hedge",
+    "hedge_weight",
+    "majority",
+    "most_information",
+    "pareto",
+    "propagate",
+    "tree_cross_entropy",
+    "tree_log_prob",
+    "tree_log_softmax",
+    "why",
+]
