@@ -147,8 +147,8 @@ def operating_curve(
     Args:
         nodes: int [rows, steps], each row's answers from vague to specific, as `wordtree.nn.pareto` gives them; or
             int [rows], one answer a row.
-        scores: float, of the same shape, falling along a row: probabilities or their logarithms. Steps of -inf, which
-            fill up short rows, are never answered.
+        scores: float, of the same shape, falling along a row: probabilities or their logarithms. Short rows repeat
+            their last step, or are filled with scores of -inf, which no threshold reaches.
         truths: int [rows].
         partial: what truths above the leaves mean, see the module.
 

@@ -249,7 +249,7 @@ def hedge_weight(
     correct = torch.as_tensor(related, device=values.device)
 
     def reached(weight: float) -> bool:
-        place = _choose(values > -torch.inf, _hedged(information, values, weight), depths)
+        place = _choose(torch.ones_like(correct), _hedged(information, values, weight), depths)
         return float(_at(correct, place).double().mean()) >= accuracy
 
     if reached(0.0):
@@ -279,13 +279,13 @@ def pareto(
 
     Returns:
         nodes int64 [..., steps] and log_probs float [..., steps], Pr falling and information rising along the last
-        dimension; rows with fewer steps than the longest are filled with -1 and -inf.
+        dimension; rows with fewer steps than the longest repeat their last.
 
     Example:
         >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
         >>> pareto(torch.tensor([[0.9, 0.1, 0.6, 0.3], [0.4, 0.6, 0.3, 0.1]]).log(), tree).nodes
         tensor([[-1,  0,  2],
-                [-1,  1, -1]])
+                [-1,  1,  1]])
     """
     values, candidates = _candidates(log_probs, tree, thresholds, allowed, level)
     tables = _tables(tree, values.device)
@@ -299,10 +299,11 @@ def pareto(
     nodes = tables.by_information[first] - 1
     from_here = best.flip(-1).cummax(-1).values.flip(-1)
     kept = best > functional.pad(from_here[..., 1:], (0, 1), value=-torch.inf)  # nothing that tells more is as likely
-    longest = int(kept.sum(-1).max()) if kept.shape[:-1].numel() else 1
-    order = (~kept).to(torch.uint8).argsort(stable=True)[..., :longest]
-    kept, nodes, best = kept.gather(-1, order), nodes.gather(-1, order), best.gather(-1, order)
-    return Decisions(torch.where(kept, nodes, ROOT), torch.where(kept, best, -torch.inf))
+    steps = kept.sum(-1, keepdim=True)  # [..., 1]
+    longest = int(steps.max()) if steps.numel() else 1
+    order = (~kept).to(torch.uint8).argsort(stable=True)  # the steps kept, then the others
+    order = order.gather(-1, torch.arange(longest, device=order.device).minimum(steps - 1))
+    return Decisions(nodes.gather(-1, order), best.gather(-1, order))
 
 
 class Reason(NamedTuple):
