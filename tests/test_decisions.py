@@ -328,6 +328,20 @@ def test_a_hedgehog_that_may_not_live_here_is_answered_by_what_stands_above_it()
     assert climb(log_probs, SMALL, 0.5, allowed=abroad & (torch.arange(6) != 2)).nodes == 0
 
 
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_what_cannot_be_is_never_answered(rule):
+    log_probs = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]).log()
+    assert RULES[rule](log_probs, SMALL).nodes == 3
+    only = torch.tensor([False, True, True, False, True, True])  # nothing that has any probability
+    assert RULES[rule](log_probs, SMALL, allowed=only).nodes == -1
+    assert (
+        most_information(log_probs, SMALL, 0.0, allowed=only).nodes
+        == hedge(log_probs, SMALL, 0.0, allowed=only).nodes
+        == -1
+    )
+    assert pareto(log_probs, SMALL, allowed=only).nodes.tolist() == [-1]
+
+
 # ---------------------------------------------------------------------- shapes, types, odd trees
 
 
@@ -486,6 +500,7 @@ GOOD = torch.zeros(2, 6)
         (lambda: hedge(GOOD, SMALL, -1.0), ["-1.0", "0 or more"]),
         (lambda: hedge(GOOD, SMALL, math.inf), ["inf", "0 or more"]),
         (lambda: hedge_weight(GOOD, torch.zeros(2).long(), SMALL, 95), ["95", "0 to 1"]),
+        (lambda: hedge_weight(GOOD, torch.tensor([0, 6]), SMALL, 0.9), ["up to 6", "0 to 5", "-1"]),
         (lambda: expected_cost(GOOD, SMALL, "distnce"), ["'distnce'", "did you mean 'distance'", "height"]),
         (lambda: majority(GOOD, SMALL, level=-1), ["level of -1", "depth 0"]),
         (lambda: majority(GOOD, SMALL, thresholds=[0.5]), ["thresholds of shape (1,)", "(2, 6)", "[6]"]),

@@ -2,8 +2,8 @@
 
 Every rule takes `log_probs`, float [..., nodes], log Pr(node) as `tree_log_prob` gives it or any other head whose
 children sum to their parent, and gives `Decisions`. The root, node -1 with Pr 1, is always a candidate, so there is
-always an answer. Of equal answers the lowest node is given, and an only child before its parent where a rule weighs
-information, since the two tell the same. Half precision is raised to float32; no gradient is kept.
+always an answer; a node of Pr 0 never is. Of equal answers the lowest node is given, and an only child before its parent
+where a rule weighs information, since the two tell the same. Half precision is raised to float32; no gradient is kept.
 
 Three controls narrow the candidates of every rule; the rule then chooses among those that are left and the root:
 
@@ -234,7 +234,11 @@ def hedge_weight(
         raise WordTreeError(
             f"targets of shape {tuple(targets.shape)} for log_probs of {tuple(log_probs.shape)}; give one a row"
         )
-    wanted = targets >= 0
+    if targets.numel() and targets.max() >= len(tree):
+        raise WordTreeError(
+            f"targets up to {targets.max()}; {tree} has nodes 0 to {len(tree) - 1}, -1 leaves a row out"
+        )
+    wanted = (targets >= 0).to(log_probs.device)
     if not wanted.any():
         raise WordTreeError(f"no target among {wanted.numel()} rows; a weight is found on rows whose target is a node")
     # What hedges best is on the pareto sequence, whatever the weight.
@@ -242,7 +246,7 @@ def hedge_weight(
     nodes, values = found.nodes[wanted], found.log_probs[wanted]  # [rows, steps]
     tables = _tables(tree, values.device)
     information, depths = _information(tables, values.dtype)[nodes + 1], tables.depths[nodes + 1]
-    target, answer = targets[wanted].cpu().numpy()[:, None], nodes.cpu().numpy()
+    target, answer = targets.cpu()[wanted.cpu()].numpy()[:, None], nodes.cpu().numpy()
     related = (
         (answer == ROOT) | (answer == target) | tree.is_ancestor(answer, target) | tree.is_ancestor(target, answer)
     )
@@ -470,7 +474,7 @@ def _candidates(
             f"give what tree_log_prob(logits, tree) gives"
         )
     values = at_least_float32(log_probs).clamp(max=0)
-    candidates = torch.ones_like(values, dtype=torch.bool)
+    candidates = values > -torch.inf
     if thresholds is not None:
         limits = _control("thresholds", thresholds, torch.float64, log_probs)
         if not ((limits >= 0) & (limits <= 1)).all():
