@@ -376,6 +376,12 @@ def test_half_precision_is_decided_as_float32(rule, dtype):
     assert function(half.double(), tree).log_probs.dtype == torch.float64
 
 
+def test_a_sum_that_rounding_took_past_one_is_one():
+    log_probs = torch.tensor([0.004, -9.0, 0.003, -9.0, -9.0, 0.002])
+    assert majority(log_probs, SMALL) == (5, 0.0)
+    assert pareto(log_probs, SMALL).log_probs.tolist() == [0.0]
+
+
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_only_children_and_one_node_trees_are_answered(rule):
     # a single child is as sure as its parent, and says as much: the child is given
@@ -454,6 +460,7 @@ def test_why_says_what_the_next_best_lacked():
     assert root.path == ()
     (hedged,) = why(log_probs, SMALL, 0, 0.0)
     assert str(hedged) == "stopped at animal (0.9): next best dog 0.81 would do, but the rule prefers animal"
+    assert why(log_probs, SMALL, 0, 0.0, level=1)[0].cause == "preferred"  # dog is no deeper than that
 
 
 def test_why_of_one_half_says_that_it_is_no_majority():

@@ -2,8 +2,9 @@
 
 Every rule takes `log_probs`, float [..., nodes], log Pr(node) as `tree_log_prob` gives it or any other head whose
 children sum to their parent, and gives `Decisions`. The root, node -1 with Pr 1, is always a candidate, so there is
-always an answer; a node of Pr 0 never is. Of equal answers the lowest node is given, and an only child before its parent
-where a rule weighs information, since the two tell the same. Half precision is raised to float32; no gradient is kept.
+always an answer; a node of Pr 0 never is. Of equal answers the lowest node is given, and an only child before its
+parent where a rule weighs information, since the two tell the same. Half precision is raised to float32; no gradient is
+kept.
 
 Three controls narrow the candidates of every rule; the rule then chooses among those that are left and the root:
 
