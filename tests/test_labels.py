@@ -13,7 +13,8 @@ from oracle import needs_oracle
 from random_trees import trees
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps, wordnet
-from wordtree.labels import merge, to_csv
+from wordtree.labels import to_csv
+from wordtree.merging import merge
 
 TABLES = Path(wordtree_datasets.__file__).parent
 

@@ -62,22 +62,29 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--report", action="store_true", help="print what was attached, collapsed and chosen")
     build.set_defaults(run=_build)
 
-    merge = commands.add_parser("merge", help="merge label maps into one, a .csv of label and id")
+    merge = commands.add_parser("merge", help="merge label maps into one; report where they meet")
     merge.add_argument("labels", metavar="LABELS", nargs="+", help=maps)
+    merge.add_argument("--report", action="store_true", help="print what the maps share, where one holds another")
     merge.set_defaults(run=_merge)
 
     check = commands.add_parser("check", help="check a tree or a label map: its first fault, or what is in it")
     check.add_argument("file", metavar="FILE", type=Path, help="a tree (.json, .tree, .csv) or a label map")
     check.set_defaults(run=_check)
 
-    labels = commands.add_parser("labels", help="list the label maps on offer, or the labels of one")
+    labels = commands.add_parser("labels", help="list the label maps on offer, or the labels of one; guess synsets")
     labels.add_argument("name", metavar="NAME", nargs="?", help=maps)
+    labels.add_argument(
+        "--guess",
+        metavar="FILE",
+        type=Path,
+        help="propose a synset for each name of a .txt (a name a line) or COCO-style annotation file, for review",
+    )
     labels.set_defaults(run=_labels)
 
     plugins = commands.add_parser("plugins", help="list the plug-ins, what they offer, and what is wrong with any")
     plugins.set_defaults(run=_plugins)
 
-    for command in (show, build, merge):
+    for command in (show, build, merge, labels):
         command.add_argument("-o", "--out", metavar="FILE", type=Path, help="file to write")
     return top
 
@@ -147,12 +154,17 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _merge(given: argparse.Namespace) -> None:
-    from .labels import label_maps, merge, to_csv
+    from .labels import label_maps, to_csv
+    from .merging import compare, merge
 
-    merged = merge(_label_map(text) or label_maps()[text] for text in given.labels)
-    _put(to_csv(merged), given.out)
+    maps = [_label_map(text) or label_maps()[text] for text in given.labels]
+    merged = merge(maps)
+    if given.report:
+        print(compare(maps))
     if given.out is not None:
-        print(f"{given.out}: {len(merged)} labels, {len(set(merged.ids))} different ids")
+        print(f"{merged.save(given.out)}: {len(merged)} labels, {len(set(merged.ids))} different ids")
+    elif not given.report:
+        _put(to_csv(merged), None)
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -177,11 +189,25 @@ def _check(given: argparse.Namespace) -> None:
 def _labels(given: argparse.Namespace) -> None:
     from .labels import label_maps, to_csv
 
-    if given.name is not None:
-        _put(to_csv(_label_map(given.name) or label_maps()[given.name]), None)
-        return
-    for name, labels in sorted(label_maps().items()):
-        print(f"{name:<16}{len(labels):>7} labels")
+    if given.guess is not None:
+        from .guess import guess_file
+
+        if given.name is not None:
+            raise WordTreeError(f"{given.name!r} and --guess {str(given.guess)!r}; give one of the two")
+        review = guess_file(given.guess)
+        if given.out is None:
+            _put(review.to_csv(), None)
+        else:
+            print(f"{review.save(given.out)}: {review}")
+    elif given.name is not None:
+        labels = _label_map(given.name) or label_maps()[given.name]
+        if given.out is None:
+            _put(to_csv(labels), None)
+        else:
+            print(f"{labels.save(given.out)}: {len(labels)} labels")
+    else:
+        listing = (f"{name:<16}{len(labels):>7} labels\n" for name, labels in sorted(label_maps().items()))
+        _put("".join(listing), given.out)
 
 
 def _plugins(given: argparse.Namespace) -> None:

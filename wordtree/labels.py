@@ -1,4 +1,4 @@
-"""LabelMap: a data set's classes as node ids; reading one, merging several, and what a data set knows.
+"""LabelMap: a data set's classes as node ids; reading and writing one, and what a data set knows.
 
 "Knows" is what makes joint training honest: COCO marks every dog in its images and no penguin, so a penguin that COCO
 left unmarked says nothing, and a dog that it left unmarked says a lot.
@@ -10,18 +10,23 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import wordnet
-from .errors import WordTreeError
+from .errors import WordTreeError, unknown
+from .formats import write_whole
 from .plugins import Offered
 from .tree import WordTree
+
+if TYPE_CHECKING:
+    from .guess import Review
 
 _WORDNET_ID = re.compile(r"n\d{8}|.+\.n\.\d{1,3}")
 
@@ -34,9 +39,11 @@ class LabelMap:
         name: what `build_tree(name)` calls it.
         labels: the classes as the data set names them, unique.
         ids: one id a label, such as n02084071; two labels may share one.
+        numbers: the data set's own number of each label, as its annotations write it (COCO's run from 1 to 90 for 80
+            labels); 0, 1, 2 ... where left out.
 
     Raises:
-        WordTreeError: labels and ids that do not pair up, a label given twice, or none.
+        WordTreeError: labels, ids and numbers that do not pair up, a label or number given twice, or no labels.
 
     Example:
         >>> pets = LabelMap("pets", ("dog", "cat"), ("n02084071", "n02121620"))
@@ -44,15 +51,21 @@ class LabelMap:
         >>> tree = build_tree(pets)
         >>> [tree.names[node] for node in pets.nodes_on(tree)]
         ['dog', 'cat']
+        >>> pets = LabelMap("pets", ("cat", "dog"), ("n02121620", "n02084071"), numbers=(17, 18))
+        >>> node_of = dict(zip(pets.numbers, pets.nodes_on(tree).tolist()))  # an annotation's number -> node
+        >>> tree.names[node_of[18]]
+        'dog'
     """
 
     name: str
     labels: tuple[str, ...]
     ids: tuple[str, ...]
+    numbers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "numbers", tuple(self.numbers) or tuple(range(len(self.labels))))
         if len(self.labels) != len(self.ids):
             raise WordTreeError(
                 f"label map {self.name!r} has {len(self.labels)} labels and {len(self.ids)} ids; give one id a label"
@@ -63,6 +76,11 @@ class LabelMap:
             twice = next(label for at, label in enumerate(self.labels) if label in self.labels[:at])
             raise WordTreeError(
                 f"label map {self.name!r} has the label {twice!r} twice; labels are unique, ids need not be"
+            )
+        if len(self.numbers) != len(self.labels) or len(set(self.numbers)) != len(self.numbers):
+            raise WordTreeError(
+                f"label map {self.name!r} has {len(self.labels)} labels and {len(set(self.numbers))} different "
+                "numbers; give each label a number of its own, or none of them"
             )
 
     def __len__(self) -> int:
@@ -77,48 +95,87 @@ class LabelMap:
         printer.text(f"LabelMap({self.name!r}, {len(self)} labels)")
 
     @classmethod
-    def read(cls, path: str | Path, name: str | None = None) -> LabelMap:
-        """Read a map from a file: .csv or .tsv with the columns `label` and `id`, .yaml or .json with pairs.
+    def read(cls, path: str | Path, name: str | None = None, *, missing: str = "error") -> LabelMap:
+        """Read a map from a file: a table, pairs, or the categories of an annotation file in COCO's format.
 
-        The pairs of a .yaml or .json are `label: id`, at the top or under `labels`.
+        - .csv, .tsv: the columns `label` and `id`, and `number` where the data set has numbers of its own.
+        - .yaml, .json: pairs `label: id`, at the top or under `labels`, and pairs `label: number` under `numbers`.
+        - .json with a list of `categories`: its own `synset` where it has one, as LVIS does; else its name, where that
+          is a noun of one sense. Labels are in order of the category's id, which is the label's number. Of a large file
+          the list alone is decoded.
+
         An id may be written as a synset name, `crane.n.05`. WordNet ids and synset names are looked up in WordNet 3.0;
         any other text is taken as an id of a taxonomy of your own.
 
         Args:
             path: the file.
             name: the map's name; the file's own, without suffix, where left out.
+            missing: what becomes of labels that WordNet does not have: "error", or "skip", which leaves them out with a
+                warning that names them.
 
         Raises:
             FileNotFoundError: no such file.
-            WordTreeError: another suffix, a missing column, a label given twice, a WordNet id that does not exist.
+            WordTreeError: another suffix, a missing column, a label or number given twice, labels that WordNet does not
+                have, category names of several senses (all with their senses), a guess that was not reviewed.
         """
+        if missing not in ("error", "skip"):
+            raise unknown("way with missing labels", missing, ("error", "skip"))
         path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no label map {str(path)!r}; give a .csv, .tsv, .yaml or .json file")
-        if path.suffix not in _READERS:
-            raise WordTreeError(f"{path}: no reader for {path.suffix!r}; known: {', '.join(_READERS)}")
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise WordTreeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-        rows = _READERS[path.suffix](path, text)
-        line_of: dict[str, str] = {}
-        ids = []
-        for where, label, id_ in rows:
-            if not label or not id_:
-                raise WordTreeError(f"{path}, {where}: label {label!r} with id {id_!r}; give both")
-            if label in line_of:
-                raise WordTreeError(
-                    f"{path}, {where}: label {label!r} stands in {line_of[label]} already; labels are unique"
-                )
-            line_of[label] = where
+        rows = read_rows(path)
+        _refuse_ambiguous(path, rows)
+        ids: dict[str, str] = {}
+        lost: list[tuple[Row, WordTreeError]] = []
+        for row in rows:
             try:
-                ids.append(wordnet.id_of(id_) if _WORDNET_ID.fullmatch(id_) else id_)
+                ids[row.label] = wordnet.id_of(row.id) if row.word or _WORDNET_ID.fullmatch(row.id) else row.id
             except WordTreeError as error:
-                raise WordTreeError(f"{path}, {where}: {error}") from None
+                lost.append((row, error))
+        if lost and missing == "error":
+            more = f"; and so for {_listed(row.label for row, _ in lost[1:])}" if len(lost) > 1 else ""
+            raise WordTreeError(
+                f"{path}, {lost[0][0].where}: {lost[0][1]}{more}; missing='skip' leaves out what WordNet does not have"
+            )
+        if lost:
+            left_out = _listed(row.label if row.word else f"{row.label} ({row.id})" for row, _ in lost)
+            warnings.warn(f"{path}: WordNet 3.0 does not have {left_out}: left out", stacklevel=2)
         if not ids:
             raise WordTreeError(f"{path}: no labels; give a row a label, `label,id`")
-        return cls(name or path.stem, tuple(line_of), tuple(ids))
+        numbers = tuple(row.number for row in rows if row.label in ids and row.number is not None)
+        return cls(name or path.stem, tuple(ids), tuple(ids.values()), numbers)
+
+    @staticmethod
+    def guess(names: Iterable[str]) -> Review:
+        """Propose a synset for each name, with alternatives and a confidence, as a file for a person to review.
+
+        Nothing is decided in silence: where the guess is not sure the file has no id, and `LabelMap.read` refuses it,
+        naming the line, until someone has written one. See `wordtree.guess`.
+
+        Example:
+            >>> print(LabelMap.guess(["zebra", "qwerty"]))
+            2 names: 1 filled in, 1 left for you to decide
+        """
+        from .guess import guess
+
+        return guess(names)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the map as `read` reads it, by suffix: .csv, .tsv, .yaml or .json; returns the path.
+
+        The name is not written: a map is called as its file is. Numbers are, where they are not 0, 1, 2 ...
+
+        Raises:
+            WordTreeError: another suffix, or a label or id that the file cannot hold, as one that begins with a space.
+        """
+        path = Path(path)
+        if path.suffix not in _WRITERS:
+            raise WordTreeError(f"{path}: no label map format {path.suffix!r}; known: {', '.join(_WRITERS)}")
+        text = _WRITERS[path.suffix](self)
+        read = {row.label: row.id for row in _parsed(path, text)}
+        for label, id_ in zip(self.labels, self.ids, strict=True):
+            if read.get(label) != id_:
+                raise WordTreeError(f"{path}: a {path.suffix} file cannot hold the label {label!r} with the id {id_!r}")
+        write_whole(path, text)
+        return path
 
     def nodes_on(self, tree: WordTree) -> NDArray[np.int64]:
         """int64 [labels]: the node that each label stands for.
@@ -137,10 +194,9 @@ class LabelMap:
             if node < 0:
                 missing.append(f"{label} ({id_})")
         if missing:
-            shown = ", ".join(missing[:12]) + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
             raise WordTreeError(
                 f"{len(missing)} of the {len(self)} labels of {self.name!r} are not on this tree of {len(tree)} nodes: "
-                f"{shown}; build the tree with this map among its labels"
+                f"{_listed(missing)}; build the tree with this map among its labels"
             )
         return np.array(nodes, dtype=np.int64)
 
@@ -163,27 +219,6 @@ class LabelMap:
         return marks
 
 
-def merge(maps: Iterable[LabelMap], name: str | None = None) -> LabelMap:
-    """One map of all labels of several, in order.
-
-    A label that two maps give to one id stands once; where they mean different things by it, the later one is written
-    `map/label`.
-
-    Example:
-        >>> zoo = LabelMap("zoo", ("crane", "dog"), ("n02012849", "n02084071"))
-        >>> site = LabelMap("site", ("crane", "dog"), ("n03126707", "n02084071"))
-        >>> merge([zoo, site]).labels
-        ('crane', 'dog', 'site/crane')
-    """
-    maps = list(maps)
-    id_of: dict[str, str] = {}
-    for one in maps:
-        for label, id_ in zip(one.labels, one.ids, strict=True):
-            if id_of.setdefault(label, id_) != id_:
-                id_of[f"{one.name}/{label}"] = id_
-    return LabelMap(name or "+".join(one.name for one in maps), tuple(id_of), tuple(id_of.values()))
-
-
 def label_maps() -> Offered[LabelMap]:
     """Every label map that a plug-in offers, by name; an unknown name is a WordTreeError with the nearest one.
 
@@ -196,50 +231,142 @@ def label_maps() -> Offered[LabelMap]:
     return plugins.label_maps()
 
 
-def to_csv(labels: LabelMap) -> str:
-    """The map as `LabelMap.read` reads it from a .csv."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["label", "id"])
-    rows.writerows(zip(labels.labels, labels.ids, strict=True))
-    return out.getvalue()
-
-
 def looks_like_labels(path: Path) -> bool:
     """Whether a file is to be read as a label map: its suffix is a map's alone, or it does not begin as a tree does."""
     if path.suffix in (".csv", ".json"):
-        head = path.read_text(encoding="utf-8-sig", errors="replace")[:4096]
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            head = file.read(4096)
         if path.suffix == ".csv":
             return "parent" not in head.split("\n", 1)[0]
         return '"format": "wordtree"' not in head
     return path.suffix in _READERS
 
 
-# ---------------------------------------------------------------------- readers: (where, label, id) a row
+# ---------------------------------------------------------------------- readers
 
 
-def _read_table(path: Path, text: str, delimiter: str) -> list[tuple[str, str, str]]:
-    rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    columns = [column.strip() for column in rows.fieldnames or []]
-    rows.fieldnames = columns
+class Row(NamedTuple):
+    """One label as a file has it: where it stands, the id as written, its number; `word`: the id is an English noun."""
+
+    where: str
+    label: str
+    id: str
+    number: int | None = None
+    word: bool = False
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The labels of a file as it has them, ids not looked up; labels and numbers stand once, all or none have a number.
+
+    Raises:
+        FileNotFoundError: no such file.
+        WordTreeError: another suffix, no UTF-8, or the first faulty row.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no label map {str(path)!r}; give a .csv, .tsv, .yaml or .json file")
+    if path.suffix not in _READERS:
+        raise WordTreeError(f"{path}: no reader for {path.suffix!r}; known: {', '.join(_READERS)}")
+    return _parsed(path, read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """A file's text; a WordTreeError where it is not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WordTreeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+
+
+def _parsed(path: Path, text: str) -> list[Row]:
+    rows = _READERS[path.suffix](path, text)
+    label_at: dict[str, str] = {}
+    number_at: dict[int, str] = {}
+    for row in rows:
+        if not row.label or not row.id:
+            raise WordTreeError(f"{path}, {row.where}: label {row.label!r} with id {row.id!r}; give both")
+        if row.label in label_at:
+            raise WordTreeError(
+                f"{path}, {row.where}: label {row.label!r} stands in {label_at[row.label]} already; labels are unique"
+            )
+        label_at[row.label] = row.where
+        if row.number is not None and number_at.setdefault(row.number, row.where) != row.where:
+            raise WordTreeError(
+                f"{path}, {row.where}: number {row.number} stands in {number_at[row.number]} already; "
+                "numbers are unique"
+            )
+    if number_at and len(number_at) < len(rows):
+        bare = next(row for row in rows if row.number is None)
+        raise WordTreeError(f"{path}, {bare.where}: label {bare.label!r} has no number; give all labels one, or none")
+    return rows
+
+
+def _refuse_ambiguous(path: Path, rows: list[Row]) -> None:
+    """Raise where words of several senses stand for ids: which is meant, a person decides."""
+    senses = {row.id: wordnet.candidates(row.id) for row in rows if row.word}
+    several = [f"{word} ({', '.join(map(wordnet.synset_name, ids))})" for word, ids in senses.items() if len(ids) > 1]
+    if several:
+        raise WordTreeError(
+            f"{path}: {len(several)} of the {len(rows)} names have several senses in WordNet: {_listed(several)}; run "
+            f"`wordtree labels --guess {path} -o review.csv`, which proposes one for each, review it and read that"
+        )
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Up to twelve texts, and how many more."""
+    given = list(texts)
+    return ", ".join(given[:12]) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
+
+
+def _whole(path: Path, where: str, number: Any) -> int | None:
+    """A label's number as a file has it; None where it has none."""
+    if number is None or number == "":
+        return None
+    try:
+        if isinstance(number, (bool, float)):
+            raise ValueError
+        return int(number)
+    except (ValueError, TypeError):
+        raise WordTreeError(f"{path}, {where}: number {number!r}; give a whole number") from None
+
+
+def _read_table(path: Path, text: str, delimiter: str) -> list[Row]:
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [column.strip() for column in table.fieldnames or []]
+    table.fieldnames = columns
     for needed in ("label", "id"):
         if needed not in columns:
             raise WordTreeError(
                 f"{path}: no column {needed!r} among {', '.join(columns) or 'none'}; give `label` and `id`"
             )
-    return [
-        (f"line {rows.line_num}", (row["label"] or "").strip(), (row["id"] or "").strip())
-        for row in rows
-        if any(isinstance(cell, str) and cell.strip() for cell in row.values())
-    ]
+    rows, guessed = [], "confidence" in columns  # what wordtree.guess wrote: every id is of WordNet
+    for cells in table:
+        if any(isinstance(cell, str) and cell.strip() for cell in cells.values()):
+            label, id_, number = ((cells.get(column) or "").strip() for column in ("label", "id", "number"))
+            where = f"line {table.line_num}"
+            rows.append(Row(where, label, id_, _whole(path, where, number), word=guessed))
+    undecided = [f"{row.where} ({row.label})" for row in rows if not row.id]
+    if undecided and guessed:
+        raise WordTreeError(
+            f"{path}: {len(undecided)} of {len(rows)} guesses are not reviewed, their `id` is empty: "
+            f"{_listed(undecided)}; write the right synset there: the `guess`, one of the `alternatives`, or another"
+        )
+    return rows
 
 
-def _pairs(path: Path, content: Any) -> list[tuple[str, str, str]]:
+def _pairs(path: Path, content: Any) -> list[Row]:
+    numbers: Any = {}
     if isinstance(content, Mapping) and isinstance(content.get("labels"), Mapping):
-        content = content["labels"]
-    if not isinstance(content, Mapping):
-        raise WordTreeError(f"{path}: a {type(content).__name__} at the top; give pairs `label: id`")
-    return [(f"entry {at}", str(label).strip(), str(id_).strip()) for at, (label, id_) in enumerate(content.items(), 1)]
+        content, numbers = content["labels"], content.get("numbers") or {}
+    if not isinstance(content, Mapping) or not isinstance(numbers, Mapping):
+        wrong = content if not isinstance(content, Mapping) else numbers
+        raise WordTreeError(f"{path}: a {type(wrong).__name__} at the top; give pairs `label: id`")
+    for label in numbers:
+        if label not in content:
+            raise unknown(f"label under `labels` of {path} for the number of", str(label), map(str, content))
+    return [
+        Row(f"entry {at}", str(label).strip(), str(id_).strip(), _whole(path, f"entry {at}", numbers.get(label)))
+        for at, (label, id_) in enumerate(content.items(), 1)
+    ]
 
 
 def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -252,15 +379,32 @@ def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _read_json(path: Path, text: str) -> list[tuple[str, str, str]]:
+def _read_json(path: Path, text: str) -> list[Row]:
+    # An annotation file may be half a gigabyte of boxes: its list of categories is found in the text and decoded alone.
+    categories = re.search(r'"categories"\s*:\s*(?=\[)', text)
     try:
+        if categories:
+            return _categories(path, json.JSONDecoder().raw_decode(text, categories.end())[0])
         content = json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
     except json.JSONDecodeError as error:
         raise WordTreeError(f"{path}, line {error.lineno}: not JSON ({error.msg}); give pairs `label: id`") from None
     return _pairs(path, content)
 
 
-def _read_yaml(path: Path, text: str) -> list[tuple[str, str, str]]:
+def _categories(path: Path, categories: list[Any]) -> list[Row]:
+    """COCO's and LVIS's categories, by their id."""
+    rows = []
+    for at, category in enumerate(categories, 1):
+        if not isinstance(category, Mapping) or category.get("id") is None or not category.get("name"):
+            raise WordTreeError(f"{path}, category {at}: {category!r}; a category has an `id` and a `name`")
+        number = _whole(path, f"category {at}", category["id"])
+        label = str(category["name"]).strip()
+        synset = str(category.get("synset") or "").strip()
+        rows.append(Row(f"category {number} ({label})", label, synset or label, number, word=not synset))
+    return sorted(rows, key=lambda row: row.number or 0)
+
+
+def _read_yaml(path: Path, text: str) -> list[Row]:
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -278,7 +422,7 @@ def _read_yaml(path: Path, text: str) -> list[tuple[str, str, str]]:
     return _pairs(path, content)
 
 
-_READERS: dict[str, Callable[[Path, str], list[tuple[str, str, str]]]] = {
+_READERS: dict[str, Callable[[Path, str], list[Row]]] = {
     ".csv": lambda path, text: _read_table(path, text, ","),
     ".tsv": lambda path, text: _read_table(path, text, "\t"),
     ".yaml": _read_yaml,
@@ -286,3 +430,45 @@ _READERS: dict[str, Callable[[Path, str], list[tuple[str, str, str]]]] = {
     ".json": _read_json,
 }
 SUFFIXES = tuple(_READERS)
+
+
+# ---------------------------------------------------------------------- writers
+
+
+def to_csv(labels: LabelMap, delimiter: str = ",") -> str:
+    """The map as `LabelMap.read` reads it from a .csv."""
+    columns: dict[str, Iterable[str | int]] = {"label": labels.labels, "id": labels.ids, **_own_numbers(labels)}
+    out = io.StringIO()
+    rows = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    rows.writerow(columns)
+    rows.writerows(zip(*columns.values(), strict=True))
+    return out.getvalue()
+
+
+def _own_numbers(labels: LabelMap) -> dict[str, tuple[int, ...]]:
+    """The column of numbers; nothing where they are 0, 1, 2 ..."""
+    return {} if labels.numbers == tuple(range(len(labels))) else {"number": labels.numbers}
+
+
+def _content(labels: LabelMap) -> dict[str, dict[str, Any]]:
+    """What a .json or .yaml holds."""
+    content: dict[str, dict[str, Any]] = {"labels": dict(zip(labels.labels, labels.ids, strict=True))}
+    for numbers in _own_numbers(labels).values():
+        content["numbers"] = dict(zip(labels.labels, numbers, strict=True))
+    return content
+
+
+def _to_yaml(labels: LabelMap) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(_content(labels), allow_unicode=True, sort_keys=False)
+    return text
+
+
+_WRITERS: dict[str, Callable[[LabelMap], str]] = {
+    ".csv": to_csv,
+    ".tsv": lambda labels: to_csv(labels, "\t"),
+    ".yaml": _to_yaml,
+    ".yml": _to_yaml,
+    ".json": lambda labels: json.dumps(_content(labels), ensure_ascii=False, indent=1) + "\n",
+}
