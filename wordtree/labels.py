@@ -306,8 +306,8 @@ def _refuse_ambiguous(path: Path, rows: list[Row]) -> None:
     several = [f"{word} ({', '.join(map(wordnet.synset_name, ids))})" for word, ids in senses.items() if len(ids) > 1]
     if several:
         raise WordTreeError(
-            f"{path}: {len(several)} of the {len(rows)} names have several senses in WordNet: {_listed(several)}; run "
-            f"`wordtree labels --guess {path} -o review.csv`, which proposes one for each, review it and read that"
+            f"{path}: names of several senses in WordNet, {len(several)} of {len(rows)}: {_listed(several)}; "
+            f"`wordtree labels --guess {path} -o review.csv` proposes one for each; review that file and read it"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ class Label(NamedTuple):
         return f"{self.map}/{self.label}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """What several label maps have to do with each other on one tree; `print(...)` tells it in words.
 
@@ -63,13 +64,13 @@ class Comparison:
         shared: node -> the labels that stand on it, where they are of two maps or more.
         doubled: node -> the labels that stand on it, where they are of one map.
         nested: (a label, a label of another map on a node below it).
-        conflicts: label text -> (map, id) where maps give one text different ids.
+        conflicts: label text -> (map, id) where one text stands on several nodes; maps that agree stand together.
     """
 
     maps: tuple[LabelMap, ...]
     tree: WordTree
-    nodes: tuple[NDArray[np.int64], ...] = field(repr=False, compare=False)
-    known: NDArray[np.bool_] = field(repr=False, compare=False)
+    nodes: tuple[NDArray[np.int64], ...] = field(repr=False)
+    known: NDArray[np.bool_] = field(repr=False)
     shared: dict[int, tuple[Label, ...]] = field(repr=False)
     doubled: dict[int, tuple[Label, ...]] = field(repr=False)
     nested: tuple[tuple[Label, Label], ...] = field(repr=False)
@@ -97,9 +98,17 @@ class Comparison:
         part("nodes with several labels of one map", [self._on(node, of) for node, of in self.doubled.items()])
         part(
             "labels that mean different things",
-            [f"{label}: {', '.join(f'{id_} in {map_}' for map_, id_ in of)}" for label, of in self.conflicts.items()],
+            [
+                f"{label}: {', '.join(f'{self._place(id_)} in {map_}' for map_, id_ in of)}"
+                for label, of in self.conflicts.items()
+            ],
         )
         return "\n".join(lines)
+
+    def _place(self, id_: str) -> str:
+        """An id with the last two names of its path, which tell the bird from the toy: `n01608432 (hawk > kite)`."""
+        path = self.tree.path(self.tree.find(id_))
+        return f"{id_} ({' > '.join(self.tree.names[node] for node in path[-2:])})"
 
     def _on(self, node: int, labels: tuple[Label, ...]) -> str:
         return f"{self.tree.names[node]} ({self.tree.ids[node]}): {', '.join(map(str, labels))}"
@@ -125,9 +134,8 @@ def compare(maps: Iterable[LabelMap], tree: WordTree | None = None) -> Compariso
     maps = tuple(maps)
     names = [one.name for one in maps]
     if len(maps) < 2 or len(set(names)) < len(names):
-        raise WordTreeError(
-            f"{len(maps)} label maps to compare ({', '.join(names)}); give two or more, each its own name"
-        )
+        given = ", ".join(names) or "none"
+        raise WordTreeError(f"label maps to compare: {given}; give two or more, each with a name of its own")
     if tree is None:
         tree = build_tree(*maps)
     nodes = tuple(one.nodes_on(tree) for one in maps)
@@ -151,10 +159,9 @@ def compare(maps: Iterable[LabelMap], tree: WordTree | None = None) -> Compariso
             if len(own) > 1:
                 doubled[node] = (*doubled.get(node, ()), *own)
 
-    texts: dict[str, dict[str, str]] = {}
-    for one in maps:
-        for label, id_ in zip(one.labels, one.ids, strict=True):
-            texts.setdefault(label, {})[one.name] = id_
+    texts: dict[str, dict[int, list[tuple[str, str]]]] = {}  # label -> node -> maps and their ids
+    for (map_, label), id_, node in zip(labels, [id_ for one in maps for id_ in one.ids], at.tolist(), strict=True):
+        texts.setdefault(label, {}).setdefault(node, []).append((map_, id_))
     return Comparison(
         maps=maps,
         tree=tree,
@@ -163,7 +170,7 @@ def compare(maps: Iterable[LabelMap], tree: WordTree | None = None) -> Compariso
         shared=shared,
         doubled=doubled,
         nested=tuple((labels[upper], labels[lower]) for upper, lower in _nested(tree, at, owner, order, first)),
-        conflicts={label: tuple(ids.items()) for label, ids in texts.items() if len(set(ids.values())) > 1},
+        conflicts={label: tuple(chain(*by_node.values())) for label, by_node in texts.items() if len(by_node) > 1},
     )
 
 
