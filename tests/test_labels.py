@@ -1,12 +1,16 @@
 """Label maps: the shipped tables against WordNet and Darknet's lists, reading, merging, what a data set knows."""
 
 import csv
+import json
+import pickle
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import wordtree_datasets
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import FOLDER as ORACLE
 from oracle import needs_oracle
@@ -14,7 +18,6 @@ from random_trees import trees
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps, wordnet
 from wordtree.labels import to_csv
-from wordtree.merging import merge
 
 TABLES = Path(wordtree_datasets.__file__).parent
 
@@ -143,16 +146,6 @@ def test_a_broken_map_is_refused(labels: tuple[str, ...], ids: tuple[str, ...], 
         LabelMap("m", labels, ids)
 
 
-def test_merging_keeps_order_and_names_what_differs() -> None:
-    zoo = LabelMap("zoo", ("crane", "dog"), ("n02012849", "n02084071"))
-    site = LabelMap("site", ("crane", "dog", "bulldozer"), ("n03126707", "n02084071", "n02916179"))
-    both = merge([zoo, site])
-    assert both.name == "zoo+site"
-    assert both.labels == ("crane", "dog", "site/crane", "bulldozer")
-    assert both.ids == ("n02012849", "n02084071", "n03126707", "n02916179")
-    assert build_tree(both) == build_tree(zoo, site)
-
-
 # ---------------------------------------------------------------------- reading
 
 FILES = {
@@ -176,10 +169,166 @@ def test_ids_of_another_taxonomy_are_taken_as_written(tmp_path: Path) -> None:
     assert LabelMap.read(tmp_path / "a.yaml") == LabelMap("a", ("no", "7"), ("/m/01g317", "Q146"))
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    labels = LabelMap("a", ("x, y", 'say "z"', "été"), ("n02084071", "n02121620", "Q7"))
-    (tmp_path / "a.csv").write_text(to_csv(labels), encoding="utf-8")
-    assert LabelMap.read(tmp_path / "a.csv") == labels
+def test_maps_are_equal_by_what_they_hold() -> None:
+    labels = LabelMap("pets", ["dog", "cat"], ["n02084071", "n02121620"])  # type: ignore[arg-type]
+    same = LabelMap("pets", ("dog", "cat"), ("n02084071", "n02121620"), (0, 1))
+    assert labels == same
+    assert len({labels, same, pickle.loads(pickle.dumps(labels))}) == 1
+    for other in (
+        LabelMap("pet", ("dog", "cat"), ("n02084071", "n02121620")),
+        LabelMap("pets", ("cat", "dog"), ("n02121620", "n02084071")),
+        LabelMap("pets", ("dog", "cat"), ("n02084071", "n02121620"), (1, 2)),
+    ):
+        assert labels != other
+
+
+# ---------------------------------------------------------------------- writing
+
+IDS = st.sampled_from(["n02084071", "Q7", "7", "no", "/m/01", "a b"])
+EXACT = st.text(min_size=1, max_size=8).map(str.strip).filter(bool) | st.sampled_from(
+    ["no", "7", "a, b", '"', "labels"]
+)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".yaml", ".yml", ".json"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_written_is_read_again_or_refused(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
+    names = data.draw(
+        st.lists(EXACT | st.sampled_from(["no", "7", "a, b", '"', "été", "labels"]), min_size=1, unique=True)
+    )
+    ids = data.draw(
+        st.lists(
+            st.sampled_from(["n02084071", "Q7", "7", "no", "/m/01", "a b"]), min_size=len(names), max_size=len(names)
+        )
+    )
+    numbers = data.draw(st.just(()) | st.permutations(range(3, 3 + len(names))).map(tuple))
+    labels = LabelMap("a", tuple(names), tuple(ids), numbers)
+    path = tmp_path / f"a{suffix}"
+    path.unlink(missing_ok=True)
+    if all(name.isprintable() for name in names):
+        labels.save(path)
+    else:  # a format may refuse a control character; it may not change one
+        with suppress(WordTreeError):
+            labels.save(path)
+    assert not path.exists() or LabelMap.read(path) == labels
+
+
+def test_every_shipped_map_survives_every_format(tmp_path: Path) -> None:
+    for name, labels in label_maps().items():
+        for suffix in (".csv", ".tsv", ".json"):
+            assert LabelMap.read(labels.save(tmp_path / f"{name}{suffix}")) == labels
+    coco = label_maps()["coco"]
+    assert LabelMap.read(coco.save(tmp_path / "coco.yaml")) == coco
+    assert to_csv(coco) == (tmp_path / "coco.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "error"),
+    [
+        (LabelMap("a", ("dog",), ("x",)), "a.xml", r"no label map format '\.xml'; known: \.csv, \.tsv"),
+        (LabelMap("a", (" dog",), ("x",)), "a.csv", r"a \.csv file cannot hold the label ' dog' with the id 'x'"),
+        (LabelMap("a", ("dog",), ("x ",)), "a.yaml", r"a \.yaml file cannot hold the label 'dog' with the id 'x '"),
+        (LabelMap("a", ("dog", ""), ("x", "y")), "a.json", r"label '' with id 'y'; give both"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_not_written(labels: LabelMap, name: str, error: str, tmp_path: Path) -> None:
+    with pytest.raises(WordTreeError, match=error):
+        labels.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------- annotation files
+
+
+def annotations(path: Path, categories: list[Any]) -> Path:
+    """A file in COCO's format: images and boxes first, as COCO has them."""
+    box = {"id": 7, "image_id": 1, "category_id": 90, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+    image = {"id": 1, "file_name": "1.jpg", "height": 9, "width": 9}
+    path.write_text(json.dumps({"info": {}, "images": [image], "annotations": [box] * 3, "categories": categories}))
+    return path
+
+
+def test_an_annotation_file_gives_its_categories_by_number(tmp_path: Path) -> None:
+    path = annotations(
+        tmp_path / "instances.json",
+        [
+            {"supercategory": "sports", "id": 36, "name": "snowboard"},
+            {"supercategory": "animal", "id": 25, "name": "giraffe"},
+            {"supercategory": "outdoor", "id": 14, "name": "parking meter"},
+        ],
+    )
+    labels = LabelMap.read(path)
+    assert labels.name == "instances"
+    assert labels.labels == ("parking meter", "giraffe", "snowboard")
+    assert labels.numbers == (14, 25, 36)
+    coco = label_maps()["coco"]
+    assert labels.ids == tuple(coco.ids[coco.labels.index(label)] for label in labels.labels)
+    tree = build_tree(labels)
+    node_of = dict(zip(labels.numbers, labels.nodes_on(tree).tolist(), strict=True))
+    assert tree.names[node_of[25]] == "giraffe"
+    assert LabelMap.read(labels.save(tmp_path / "mine.csv"), name="instances") == labels
+
+
+def test_the_boxes_of_an_annotation_file_are_not_decoded(tmp_path: Path) -> None:
+    """What stands before and after the categories is not read: a file that breaks off later still has its labels."""
+    path = annotations(tmp_path / "a.json", [{"id": 1, "name": "zebra"}])
+    path.write_text(path.read_text().replace('"bbox"', "bbox").removesuffix("}"))
+    assert LabelMap.read(path).labels == ("zebra",)
+
+
+LVIS = [
+    {
+        "id": 1,
+        "name": "aerosol_can",
+        "synset": "aerosol.n.02",
+        "synonyms": ["aerosol_can", "spray_can"],
+        "frequency": "c",
+    },
+    {"id": 1026, "name": "stop_sign", "synset": "stop_sign.n.01", "frequency": "f"},
+    {"id": 64, "name": "bat_(animal)", "synset": "bat.n.01", "frequency": "c"},
+]
+
+
+def test_an_lvis_file_gives_its_own_synsets(tmp_path: Path) -> None:
+    path = annotations(tmp_path / "lvis.json", LVIS)
+    with pytest.raises(WordTreeError, match=r"category 1026 \(stop_sign\): no noun 'stop_sign\.n\.01' .*='skip'"):
+        LabelMap.read(path)
+    with pytest.warns(UserWarning, match=r"WordNet 3\.0 does not have stop_sign \(stop_sign\.n\.01\): left out"):
+        labels = LabelMap.read(path, missing="skip")
+    assert labels.labels == ("aerosol_can", "bat_(animal)")
+    assert labels.numbers == (1, 64)
+    assert [wordnet.synset_name(id_) for id_ in labels.ids] == ["aerosol.n.02", "bat.n.01"]
+    with pytest.raises(WordTreeError, match="no way with missing labels 'skp'; did you mean 'skip'"):
+        LabelMap.read(path, missing="skp")
+
+
+def test_every_label_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("label,id\na,n00000000\nb,n02084071\nc,quark.n.77\nd,dog.n.99\n")
+    with pytest.raises(WordTreeError, match=r"a\.csv, line 2: no noun 'n00000000' .*; and so for c, d; missing='skip'"):
+        LabelMap.read(tmp_path / "a.csv")
+    with pytest.warns(UserWarning, match=r"does not have a \(n00000000\), c \(quark\.n\.77\), d \(dog\.n\.99\): left"):
+        assert LabelMap.read(tmp_path / "a.csv", missing="skip").labels == ("b",)
+
+
+def test_category_names_of_several_senses_are_listed_with_them(tmp_path: Path) -> None:
+    categories = [{"id": at, "name": name} for at, name in enumerate(["mouse", "zebra", "tie", "stop sign"])]
+    path = annotations(tmp_path / "a.json", categories)
+    for missing in ("error", "skip"):
+        with pytest.raises(WordTreeError) as caught:
+            LabelMap.read(path, missing=missing)
+        told = str(caught.value)
+        assert (
+            "names of several senses in WordNet, 2 of 4: mouse (mouse.n.01, shiner.n.01, mouse.n.03, mouse.n.04)"
+            in told
+        )
+        assert "tie (necktie.n.01, " in told
+        assert f"wordtree labels --guess {path}" in told
+    path = annotations(tmp_path / "b.json", categories[1::2])
+    with pytest.raises(WordTreeError, match=r"category 3 \(stop sign\): no noun 'stop sign' in WordNet"):
+        LabelMap.read(path)
+    with pytest.warns(UserWarning, match=r"does not have stop sign: left out"):
+        assert LabelMap.read(path, missing="skip").numbers == (1,)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +347,15 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("a.json", "[1]", r"a\.json: a list at the top; give pairs"),
         ("a.yaml", "dog: x\ndog: y\n", r"a\.yaml: label 'dog' stands twice"),
         ("a.yaml", "{dog", r"a\.yaml: not YAML"),
+        ("a.csv", "label,id,number\ndog,x,1\ncat,y,\n", r"a\.csv, line 3: label 'cat' has no number; give all"),
+        ("a.csv", "label,id,number\ndog,x,1\ncat,y,1\n", r"line 3: number 1 stands in line 2 already"),
+        ("a.csv", "label,id,number\ndog,x,1.5\n", r"line 2: number '1\.5'; give a whole number"),
+        ("a.json", '{"labels": {"dog": "x"}, "numbers": {"dg": 1}}', r"of 'dg'; did you mean|'dg'; did you mean 'dog'"),
+        ("a.json", '{"labels": {"dog": "x"}, "numbers": {"dog": true}}', r"entry 1: number True; give a whole number"),
+        ("a.json", '{"categories": [{"id": 1}]}', r"category 1: \{'id': 1\}; a category has an `id` and a `name`"),
+        ("a.json", '{"categories": [{"id": 1, "name": "zebra"}, {"id": 1, "name": "ox"}]}', r"number 1 stands in"),
+        ("a.json", '{"categories": [{"id": 1, "name": "zebra"}', r"a\.json, line 1: not JSON"),
+        ("a.json", '{"categories": []}', r"a\.json: no labels"),
         ("a.txt", "dog", r"a\.txt: no reader for '\.txt'; known: \.csv, \.tsv"),
     ],
 )
@@ -213,3 +371,9 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"label,id\nd\xff\n")
     with pytest.raises(WordTreeError, match=r"a\.csv: not UTF-8"):
         LabelMap.read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("numbers", [(1, 1), (1,), (1, 2, 3)])
+def test_numbers_that_do_not_fit_are_refused(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(WordTreeError, match=r"'m' has 2 labels and \d different numbers; give each"):
+        LabelMap("m", ("a", "b"), ("x", "y"), numbers)

@@ -82,6 +82,16 @@ def test_a_merged_map_keeps_every_label_of_every_map(tree: WordTree, data: st.Da
             assert id_ in (id_of[label], id_of.get(f"{one.name}/{label}"))
 
 
+def test_merging_keeps_order_and_names_what_differs() -> None:
+    zoo = LabelMap("zoo", ("crane", "dog"), ("n02012849", "n02084071"))
+    site = LabelMap("site", ("crane", "dog", "bulldozer"), ("n03126707", "n02084071", "n02916179"))
+    both = merge([zoo, site])
+    assert both.name == "zoo+site"
+    assert both.labels == ("crane", "dog", "site/crane", "bulldozer")
+    assert both.ids == ("n02012849", "n02084071", "n03126707", "n02916179")
+    assert build_tree(both) == build_tree(zoo, site)
+
+
 def test_what_coco_voc_and_imagenet_share(three: Comparison) -> None:
     tree = three.tree
     assert tree == build_tree("coco", "voc", "imagenet1k")

@@ -170,10 +170,15 @@ class LabelMap:
         if path.suffix not in _WRITERS:
             raise WordTreeError(f"{path}: no label map format {path.suffix!r}; known: {', '.join(_WRITERS)}")
         text = _WRITERS[path.suffix](self)
-        read = {row.label: row.id for row in _parsed(path, text)}
+        try:
+            read = {row.label: row.id for row in _parsed(path, text)}
+        except WordTreeError as error:
+            raise WordTreeError(
+                f"a {path.suffix} file cannot hold {self.name!r}, it would not read back: {error}"
+            ) from None
         for label, id_ in zip(self.labels, self.ids, strict=True):
             if read.get(label) != id_:
-                raise WordTreeError(f"{path}: a {path.suffix} file cannot hold the label {label!r} with the id {id_!r}")
+                raise WordTreeError(f"a {path.suffix} file cannot hold the label {label!r} with the id {id_!r}")
         write_whole(path, text)
         return path
 
