@@ -109,6 +109,40 @@ def test_merge_and_labels(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert "no label map 'coc'; did you mean 'coco'" in fails(capsys, "labels", "coc")
 
 
+def test_merge_reports_where_maps_meet(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    told = wordtree(capsys, "merge", "coco", "imagenet1k", "--report")
+    assert told.startswith("coco: 80 labels on 80 nodes, knows ")
+    assert "  coco/dog above 118 of imagenet1k: Chihuahua" in told
+    assert "  kite: n03621473 (plaything > kite) in coco, n01608432 (bird of prey > kite) in imagenet1k\n" in told
+    both = wordtree(capsys, "merge", "coco", "imagenet1k", "--report", "-o", tmp_path / "both.yaml")
+    merged = LabelMap.read(tmp_path / "both.yaml")
+    assert both == f"{told}{tmp_path / 'both.yaml'}: {len(merged)} labels, {len(set(merged.ids))} different ids\n"
+    assert "give two or more" in fails(capsys, "merge", "coco", "--report")
+
+
+def test_labels_are_saved_by_suffix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for suffix in ("csv", "tsv", "yaml", "json"):
+        path = tmp_path / f"coco.{suffix}"
+        assert wordtree(capsys, "labels", "coco", "-o", path) == f"{path}: 80 labels\n"
+        assert wordtree(capsys, "labels", path) == wordtree(capsys, "labels", "coco")
+
+
+def test_names_are_guessed_reviewed_and_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names, review = tmp_path / "names.txt", tmp_path / "review.csv"
+    names.write_text("zebra\ncrane\n")
+    assert (
+        wordtree(capsys, "labels", "--guess", names, "-o", review)
+        == f"{review}: 2 names: 1 filled in, 1 left for you to decide\n"
+    )
+    assert wordtree(capsys, "labels", "--guess", names) == review.read_text()
+    assert "line 3 (crane)" in fails(capsys, "labels", review)
+    assert "there already" in fails(capsys, "labels", "--guess", names, "-o", review)
+    review.write_text(review.read_text().replace("\ncrane,,", "\ncrane,crane.n.04,"))
+    assert wordtree(capsys, "labels", review) == "label,id\nzebra,n02391049\ncrane,n03126707\n"
+    assert "give one of the two" in fails(capsys, "labels", "coco", "--guess", names)
+    assert "no list of names" in fails(capsys, "labels", "--guess", tmp_path / "gone.txt")
+
+
 def test_check_tells_what_a_file_holds_or_its_first_fault(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for name in ("t.tree", "t.json", "t.csv"):
         build_tree("coco").save(tmp_path / name)
