@@ -129,16 +129,16 @@ def test_labels_are_saved_by_suffix(capsys: pytest.CaptureFixture[str], tmp_path
 
 def test_names_are_guessed_reviewed_and_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     names, review = tmp_path / "names.txt", tmp_path / "review.csv"
-    names.write_text("zebra\ncrane\n")
+    names.write_text("zebra\nharbour crane\n")
     assert (
         wordtree(capsys, "labels", "--guess", names, "-o", review)
         == f"{review}: 2 names: 1 filled in, 1 left for you to decide\n"
     )
     assert wordtree(capsys, "labels", "--guess", names) == review.read_text()
-    assert "line 3 (crane)" in fails(capsys, "labels", review)
+    assert "line 3 (harbour crane)" in fails(capsys, "labels", review)
     assert "there already" in fails(capsys, "labels", "--guess", names, "-o", review)
-    review.write_text(review.read_text().replace("\ncrane,,", "\ncrane,crane.n.04,"))
-    assert wordtree(capsys, "labels", review) == "label,id\nzebra,n02391049\ncrane,n03126707\n"
+    review.write_text(review.read_text().replace("\nharbour crane,,", "\nharbour crane,crane.n.04,"))
+    assert wordtree(capsys, "labels", review) == "label,id\nzebra,n02391049\nharbour crane,n03126707\n"
     assert "give one of the two" in fails(capsys, "labels", "coco", "--guess", names)
     assert "no list of names" in fails(capsys, "labels", "--guess", tmp_path / "gone.txt")
 

@@ -91,6 +91,10 @@ def test_what_other_maps_say_comes_first() -> None:
     (one,) = guess(["mouse"], [tiny])
     assert wordnet.synset_name(one.ids[0]) == "mouse.n.04"
     assert one.why == "its only sense in any map"
+    both = LabelMap("both", ("mouse", "pointer"), ("n02330245", "n03793489"))  # it has two mice: no vote
+    assert first("mouse", both) == "mouse.n.01"
+    assert guess(["mouse"], [both]).guesses[0].why == "the likeliest of several"
+    assert first("pottedplant", LabelMap("voc", ("pottedplant",), ("n13083023",))) == "houseplant.n.01"
     own = LabelMap("own", ("mouse",), ("Q7377",))  # of another taxonomy: of no use here
     assert first("mouse", own) == "mouse.n.01"
 
@@ -132,7 +136,7 @@ def test_names_that_are_no_list_of_classes_are_refused(names: list[str]) -> None
 
 
 def test_a_guess_is_read_after_a_person_decided(tmp_path: Path) -> None:
-    path = LabelMap.guess(["zebra", "crane", "Skis", "hook, line"]).save(tmp_path / "review.csv")
+    path = guess(["zebra", "crane", "Skis", "hook, line"], maps=[]).save(tmp_path / "review.csv")
     written = rows(path)
     assert [row["label"] for row in written] == ["zebra", "crane", "Skis", "hook, line"]
     assert written[0]["id"] == "n02391049"

@@ -25,13 +25,13 @@ from .labels import LabelMap, label_maps, read_rows, read_text
 SURE = 0.9  # from this confidence on a guess is filled in; below, its id is left empty for a person
 MOST_SHOWN = 8  # alternatives a row
 
-# How a sense was picked -> the share of such guesses that are right, rounded.
+# How a sense was picked -> about the share of such guesses that are right.
 WAYS = {
     "given in the file": 1.0,
     "its only sense": 0.98,
-    "as in another map": 0.92,
-    "its only physical sense": 0.9,
-    "its only sense in any map": 0.75,
+    "as in another map": 0.87,
+    "its only physical sense": 0.85,
+    "its only sense in any map": 0.7,
     "the likeliest of several": 0.55,
     "no noun found": 0.0,
 }
@@ -172,26 +172,32 @@ def guess_file(path: str | Path, maps: Iterable[LabelMap] | None = None) -> Revi
 
 @dataclass(frozen=True)
 class _Given:
-    """What registered maps say: name -> how many maps give it each id, and all ids of any map."""
+    """What registered maps say: the ids of each, its id of each name, and all ids of any."""
 
-    ids_of: dict[str, Counter[str]]
-    members: set[str]
+    maps: list[tuple[frozenset[str], dict[str, str]]]
+    members: frozenset[str]
 
     @classmethod
     def of(cls, maps: Iterable[LabelMap]) -> _Given:
-        ids_of: dict[str, Counter[str]] = {}
-        members: set[str] = set()
-        for one in maps:
-            members.update(one.ids)
-            for label, id_ in zip(one.labels, one.ids, strict=True):
-                ids_of.setdefault(_plain(label), Counter())[id_] += 1
-        return cls(ids_of, members)
+        given = [
+            (frozenset(one.ids), {_plain(label): id_ for label, id_ in zip(one.labels, one.ids, strict=True)})
+            for one in maps
+        ]
+        return cls(given, frozenset().union(*(ids for ids, _ in given)))
+
+    def votes(self, name: str, senses: list[str]) -> Counter[str]:
+        """How many maps give the name each WordNet id. A map that has several senses of a word, as one of all ImageNet
+        has, tells them apart by other labels and not by this one: it has no vote."""
+        return Counter(
+            id_of[name]
+            for ids, id_of in self.maps
+            if name in id_of and len(ids.intersection(senses)) <= 1 and wordnet.candidates(id_of[name]) == [id_of[name]]
+        )
 
 
 def _guess(name: str, given: _Given) -> Guess:
-    asked = given.ids_of.get(_plain(name), Counter())
-    votes = Counter({id_: count for id_, count in asked.items() if wordnet.candidates(id_) == [id_]})
     senses, spelling, word = _senses(name)
+    votes = given.votes(_plain(name), senses)
     senses += [id_ for id_ in votes if id_ not in senses]
     if not senses:
         return Guess(name, (), 0.0, "no noun found")
@@ -207,8 +213,6 @@ def _guess(name: str, given: _Given) -> Guess:
 
     ranked = tuple(sorted(senses, key=unlikely))  # stable: WordNet's order where nothing tells two apart
     physical = [id_ for id_ in ranked if _is_under(id_, wordnet.PHYSICAL_ENTITY)]
-    if len(votes) == 1:
-        return Guess(name, ranked, WAYS["as in another map"], "as in another map")
     if len(ranked) == 1:
         way = "its only sense"
     elif physical == [ranked[0]]:
@@ -217,8 +221,10 @@ def _guess(name: str, given: _Given) -> Guess:
         way = "its only sense in any map"
     else:
         way = "the likeliest of several"
-    why = f"{way} of {word!r}" if spelling else way
-    return Guess(name, ranked, round(WAYS[way] * SPELLINGS[spelling], 2), why)
+    confidence = round(WAYS[way] * SPELLINGS[spelling], 2)
+    if len(votes) == 1 and (confidence < WAYS["as in another map"] or not word):
+        return Guess(name, ranked, WAYS["as in another map"], "as in another map")
+    return Guess(name, ranked, confidence, f"{way} of {word!r}" if spelling else way)
 
 
 def _senses(name: str) -> tuple[list[str], str, str]:
