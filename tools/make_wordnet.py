@@ -6,7 +6,7 @@
 Writes `wordtree/data/wordnet-3.0-nouns.npz` and, from the notice that heads the file, `LICENSE-WordNet-3.0`
 beside it. The same input gives the same bytes: the archive carries no clock time.
 
-What a line of data.noun holds is described in WordNet's own manual page wndb(5WN).
+What a line of data.noun holds is described in WordNet's own manual page wndb(5WN); `wordtree.wordnet.read` reads it.
 """
 
 import argparse
@@ -18,6 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wordtree import wordnet
+from wordtree.wordnet import Nouns
+
 SHA256 = {
     "data.noun": "489f145e0f68877c0be5bd0eb4117adaaac52f38f6204eb8d85dbe2158b614cc",
     "index.noun": "a490d99d93d017bf4822fe2f0ffa51fd73911ce271dc7535fade21f8814b5a04",
@@ -25,60 +28,31 @@ SHA256 = {
 OUT = Path(__file__).resolve().parent.parent / "wordtree" / "data"
 
 
-def read(path: Path) -> list[str]:
-    """The lines of a WordNet file, refused unless the bytes are Princeton's."""
+def read(path: Path) -> str:
+    """The text of a WordNet file, refused unless the bytes are Princeton's."""
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256[path.name]:
         raise SystemExit(f"{path}: sha256 {found} is not WordNet 3.0's {SHA256[path.name]}; give Princeton's own file")
-    return data.decode("ascii").splitlines()
+    return data.decode("ascii")
 
 
-def licence(data: list[str]) -> str:
+def licence(data: str) -> str:
     """The notice at the head of data.noun, without its line numbers."""
-    head = [line for line in data if line.startswith("  ")]
+    head = [line for line in data.splitlines() if line.startswith("  ")]
     return "\n".join(line.split(maxsplit=1)[1].rstrip() if len(line.split()) > 1 else "" for line in head) + "\n"
 
 
-def sense_numbers(index: list[str]) -> dict[tuple[str, int], int]:
-    """(lower-case lemma, id) -> sense number, counted from 1 in the order in which index.noun lists the ids."""
-    numbers = {}
-    for line in index:
-        if line.startswith("  "):
-            continue
-        fields = line.split()
-        for number, id_ in enumerate(fields[-int(fields[2]) :], start=1):
-            numbers[fields[0], int(id_)] = number
-    return numbers
-
-
-def table(data: list[str], index: list[str]) -> dict[str, NDArray[np.generic]]:
-    """The arrays of the archive, a row a synset in ascending order of id."""
-    number_of = sense_numbers(index)
-    ids: list[int] = []
-    lemmas: list[str] = []
-    senses: list[int] = []
-    above: list[list[tuple[int, bool]]] = []  # a row: (id of the hypernym, is it an instance edge?), in WordNet's order
-    for line in data:
-        if line.startswith("  "):
-            continue
-        fields = line.split(" | ", 1)[0].split()
-        id_, words_end = int(fields[0]), 4 + 2 * int(fields[3], 16)
-        words = fields[4:words_end:2]
-        pointers = [fields[words_end + 1 + 4 * k :][:4] for k in range(int(fields[words_end]))]
-        ids.append(id_)
-        lemmas.append(" ".join(words))
-        senses.extend(number_of[word.lower(), id_] for word in words)
-        above.append([(int(to), kind == "@i") for kind, to, *_ in pointers if kind in ("@", "@i")])
-    row_of = {id_: row for row, id_ in enumerate(ids)}
-    steps = [row - row_of[to] for row, edges in enumerate(above) for to, _ in edges]
+def table(nouns: Nouns) -> dict[str, NDArray[np.generic]]:
+    """The arrays of the archive, a row a synset in ascending order of id; ids and hypernyms as small steps."""
+    counts = np.diff(nouns.parent_starts)
     return {
-        "id_steps": np.diff(ids, prepend=0).astype(np.uint16),
-        "lemmas": np.frombuffer("\n".join(lemmas).encode("ascii"), dtype=np.uint8),
-        "senses": np.array(senses, dtype=np.uint8),
-        "parent_counts": np.array([len(edges) for edges in above], dtype=np.uint8),
-        "parent_steps": np.array(steps, dtype=np.int32),
-        "instance": np.packbits([instance for edges in above for _, instance in edges]),
+        "id_steps": np.diff(nouns.numbers, prepend=0).astype(np.uint16),
+        "lemmas": np.frombuffer("\n".join(nouns.texts).encode("ascii"), dtype=np.uint8),
+        "senses": nouns.senses.astype(np.uint8),
+        "parent_counts": counts.astype(np.uint8),
+        "parent_steps": (np.repeat(np.arange(len(counts)), counts) - nouns.parents).astype(np.int32),
+        "instance": np.packbits(nouns.instance),
     }
 
 
@@ -101,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to (default: wordtree/data)")
     given = parser.parse_args()
     data, index = read(given.data_noun), read(given.data_noun.with_name("index.noun"))
-    written = archive(table(data, index))
+    written = archive(table(wordnet.read(data, index)))
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "wordnet-3.0-nouns.npz").write_bytes(written)
     (given.out / "LICENSE-WordNet-3.0").write_text(licence(data))
