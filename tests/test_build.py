@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable
 
 import networkx
@@ -14,6 +15,8 @@ from oracle import needs_oracle
 from random_trees import taxonomies
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps, wordnet
+from wordtree.build import RULES
+from wordtree.taxonomy import Taxonomy
 
 DIAMOND = networkx.DiGraph([("top", "a"), ("top", "b"), ("a", "x"), ("b", "x"), ("a", "y")])
 
@@ -87,6 +90,21 @@ def test_darknets_rules_give_ninety_nine_in_a_hundred_of_its_parents() -> None:
     )  # the paper's rule has no hoisting: the preset is what makes the difference
 
 
+def test_imagenet21k_has_22563_nodes_and_a_root_that_is_too_wide() -> None:
+    with pytest.warns(UserWarning, match="432 nodes stand directly under physical entity, 428 of them labels") as told:
+        tree = build_tree("imagenet21k")
+    assert [warning.filename for warning in told] == [__file__]
+    assert (tree.report.labels, len(tree), len(tree.report.attached)) == (21_841, 22_563, 428)
+    assert tree.report.warning == str(told[0].message)
+    assert f"warning: {tree.report.warning}" in str(tree.report)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = build_tree("imagenet21k", root="entity")
+        assert build_tree("imagenet1k").report.warning == ""
+    assert whole.report.attached == ()
+    assert whole.report.warning == ""
+
+
 def test_hoisting_lifts_the_only_leaf_beside_its_label() -> None:
     labels = ["sandwich.n.01", "hamburger.n.01", "cheeseburger.n.01", "hotdog.n.02"]
     hamburger, cheeseburger = (wordnet.id_of(name) for name in labels[1:3])
@@ -95,6 +113,68 @@ def test_hoisting_lifts_the_only_leaf_beside_its_label() -> None:
     assert parent_ids(darknet)[cheeseburger] == wordnet.id_of("sandwich.n.01")
     assert darknet.report.hoisted == (cheeseburger,)
     assert paper.report.hoisted == ()
+
+
+# ---------------------------------------------------------------------- the parts of a rule
+
+BURGERS = ["sandwich.n.01", "hamburger.n.01", "cheeseburger.n.01", "hotdog.n.02", "bubble.n.01"]
+
+
+def test_a_preset_is_its_parts() -> None:
+    parts = {"tie": "by name", "hoist": True, "parents": RULES["darknet"].parents}
+    for labels in (["imagenet1k"], ["coco"], [BURGERS]):
+        darknet = build_tree(*labels, rules="darknet")
+        assert build_tree(*labels, **parts) == darknet
+        back = build_tree(*labels, rules="darknet", tie="shorter", hoist=False, parents={})
+        assert back == build_tree(*labels) != darknet
+
+
+def test_a_part_that_is_given_stands_instead_of_the_presets() -> None:
+    hoisted = build_tree(BURGERS, hoist=True)
+    assert hoisted.report.hoisted == (wordnet.id_of("cheeseburger.n.01"),)
+    assert hoisted.report.attached == (wordnet.id_of("bubble.n.01"),)
+    assert hoisted.report.rules == "paper, hoist=True"
+    kept = build_tree("imagenet1k", collapse=False)
+    assert len(kept) == 1771
+    assert kept.report.collapsed == ()
+    assert "rules 'paper, collapse=False'" in str(kept.report)
+
+
+def test_parents_are_taken_at_their_word() -> None:
+    sandwich, hotdog, bubble = (wordnet.id_of(BURGERS[at]) for at in (0, 3, 4))
+    tree = build_tree(BURGERS, parents={"bubble.n.01": "sandwich.n.01", hotdog: ("hamburger.n.01", sandwich)})
+    assert parent_ids(tree)[bubble] == parent_ids(tree)[hotdog] == sandwich
+    assert tree.report.attached == ()
+    (choice,) = (choice for choice in tree.report.choices if choice.id == bubble)
+    assert (choice.parent, choice.others, choice.why) == (sandwich, ("n09289709",), "given by the rules")
+    by_root = build_tree(["x", "y"], taxonomy=DIAMOND, parents={"x": "top"})
+    assert parent_ids(by_root) == {"x": None, "y": None}
+
+
+def test_a_presets_parents_are_wordnets_alone() -> None:
+    """An id of WordNet 3.0 that some other graph happens to use means nothing there."""
+    graph = networkx.DiGraph([("top", "n06791372"), ("n06791372", "x"), ("n06791372", "y")])
+    tree = build_tree(["x", "y"], taxonomy=graph, rules="darknet", root="top")
+    assert parent_ids(tree) == {"n06791372": None, "x": "n06791372", "y": "n06791372"}
+    assert tree.report.choices == ()
+
+
+@pytest.mark.parametrize(
+    ("instances", "others", "why"),
+    [(True, ("q",), "as short; smaller ids from the root down"), (False, ("q",), "the only way to the root")],
+)
+def test_an_instance_edge_that_is_left_is_told(instances: bool, others: tuple[str, ...], why: str) -> None:
+    kinds = Taxonomy(
+        name="two kinds of edge",
+        root="top",
+        resolve=str,
+        hypernyms=lambda id_: {"x": ["p"], "p": ["top"], "q": ["top"], "p2": ["p"], "q2": ["q"]}.get(id_, []),
+        name_of=str,
+        instance_hypernyms=lambda id_: ["q"] if id_ == "x" else [],
+    )
+    tree = build_tree(["p", "q", "x"], taxonomy=kinds, instances=instances)
+    (choice,) = tree.report.choices
+    assert (choice.id, choice.parent, choice.others, choice.why) == ("x", "p", others, why)
 
 
 # ---------------------------------------------------------------------- against a slow twin
@@ -167,13 +247,19 @@ def test_the_report_accounts_for_every_node(taxonomy: tuple[networkx.DiGraph, li
     reachable = networkx.descendants(graph, "top")
     assert set(report.attached) == set(labels) - reachable
     assert not set(report.collapsed) & set(tree.ids)
-    placed = {*tree.ids, *report.collapsed}
-    several = {
-        id_ for id_ in placed & reachable if sum(above == "top" or above in reachable for above in graph.pred[id_]) > 1
-    }
-    assert {choice.id for choice in report.choices} == several
+    choice_of = {choice.id: choice for choice in report.choices}
+    assert len(choice_of) == len(report.choices)
+    for id_ in {*tree.ids, *report.collapsed}:
+        above = set(graph.pred[id_])
+        if id_ in report.attached:
+            assert set(choice_of[id_].others if id_ in choice_of else ()) == above
+        elif len(above) > 1:
+            choice = choice_of[id_]
+            assert sorted(one or "top" for one in (choice.parent, *choice.others)) == sorted(above)
+        else:
+            assert id_ not in choice_of
+    assert set(choice_of) <= {*tree.ids, *report.collapsed}
     for choice in report.choices:
-        assert {choice.parent or "top", *(other or "top" for other in choice.others)} <= {*graph.pred[choice.id]}
         assert choice.id in str(report)
         assert choice.why
 
@@ -245,7 +331,7 @@ def test_all_nouns_make_a_tree() -> None:
 def test_the_report_reads() -> None:
     told = str(build_tree("imagenet1k").report)
     assert told.startswith("1000 labels, taxonomy 'wordnet', rules 'paper', root physical entity (n00001930)")
-    assert "attached to the root: no path to it: 3\n  street sign (n06794110)\n" in told
+    assert "attached to the root: no path to it: 3\n  street sign (n06794110), not under sign (n06793231)\n" in told
     assert "dog (n02084071): canine (n02083346), not domestic animal (n01317541): new nodes above it 0, not 1" in told
 
 
@@ -283,6 +369,9 @@ def test_a_tree_does_not_depend_on_the_hash_seed(labels: str) -> None:
         (([],), {}, "no labels in"),
         (({"dog": "n02084071"},), {}, "labels as a dict; give LabelMap"),
         ((["zebra"],), {"rules": "papr"}, "no rules 'papr'; did you mean 'paper'"),
+        ((["zebra"],), {"tie": "by nam"}, "no tie 'by nam'; did you mean 'by name'"),
+        ((["zebra"],), {"parents": {"zebr": "horse.n.01"}}, "no noun 'zebr' in WordNet 3.0; did you mean 'zebra'"),
+        ((["zebra"],), {"parents": {"zebra": "zebra"}}, "runs in a circle: n02391049 > n02391049"),
         ((["zebra"],), {"taxonomy": "wordnt"}, "no taxonomy 'wordnt'; did you mean 'wordnet'"),
         ((["zebra"],), {"taxonomy": networkx.Graph()}, "is no directed graph; give a networkx.DiGraph"),
         ((["zebra"],), {"root": "dgo"}, "no noun 'dgo'"),

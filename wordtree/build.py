@@ -10,20 +10,23 @@ report names them all.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import WordTreeError, unknown
 from .labels import LabelMap, label_maps
 from .taxonomy import Taxonomy, find_taxonomy
-from .tree import WordTree, arrange
+from .tree import ROOT, WordTree, arrange
 
 if TYPE_CHECKING:
     import networkx
 
 TOP = ""  # the implicit root, while the tree is being built
+WIDE = 100  # so many root children are no kinds of the root any more but a flat list
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,18 @@ class Rules:
     Attributes:
         tie: between paths that add equally many new nodes: the "shorter" one, then the smaller ids from the root down;
             or the one "by name", alphabetically first from the label up.
+        collapse: a node that is no label and has one child is removed.
         hoist: a leaf that is the only child of a label becomes its sibling.
-        parents: id -> the parents it has instead of WordNet's.
+        parents: id -> the parents it has instead of the taxonomy's; a preset's are written in WordNet 3.0's ids.
     """
 
     tie: str
+    collapse: bool = True
     hoist: bool = False
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+TIES = ("by name", "shorter")
 RULES = {
     "paper": Rules(tie="shorter"),
     # Read off Darknet's 9k.tree, whose makers left no program: these give 99.1 % of its parents back.
@@ -59,7 +65,11 @@ RULES = {
 
 @dataclass(frozen=True)
 class Choice:
-    """One parent taken where the taxonomy offers several: the node, the parent taken, those left, and why."""
+    """The parent that a node was given where others were left: the node, the one taken, the others, and why.
+
+    A parent is left for another that adds fewer nodes or comes first, because no path leads from it to the root, or
+    because the rules name another. `parent` is "" for the root.
+    """
 
     id: str
     parent: str
@@ -72,13 +82,15 @@ class Report:
     """What happened while a tree was built; `print(tree.report)` tells it in words.
 
     Attributes:
-        taxonomy, rules, root: what it was built from; `root` is an id, or "" where the root has none.
+        taxonomy, rules, root: what it was built from; `rules` with the parts that were given, such as "paper,
+            hoist=True"; `root` is an id, or "" where the root has none.
         labels: how many different ids the labels came to.
         attached: labels without a path to the root, made children of the root.
         collapsed: nodes removed because they are no labels and had one child.
         hoisted: leaves moved up beside the label whose only child they were.
         dropped: labels that are no nodes because they are the root itself.
-        choices: nodes with several parents, and the one taken.
+        choices: nodes that left a parent or more, labels with no path to the root among them, and the one taken.
+        warning: what Python's warning said, where the root has so many children that they are a flat list; or "".
         names: id -> name, for all that is told here.
     """
 
@@ -91,6 +103,7 @@ class Report:
     hoisted: tuple[str, ...]
     dropped: tuple[str, ...]
     choices: tuple[Choice, ...]
+    warning: str
     names: Mapping[str, str] = field(repr=False, compare=False)
 
     def name(self, id_: str) -> str:
@@ -99,6 +112,9 @@ class Report:
     def __str__(self) -> str:
         root = f", root {self.name(self.root)}" if self.root else ""
         lines = [f"{self.labels} labels, taxonomy {self.taxonomy!r}, rules {self.rules!r}{root}"]
+        if self.warning:
+            lines.append(f"warning: {self.warning}")
+        apart = {choice.id: choice for choice in self.choices if choice.id in self.attached}
         for what, ids in (
             ("dropped: is the root itself", self.dropped),
             ("attached to the root: no path to it", self.attached),
@@ -107,35 +123,51 @@ class Report:
         ):
             if ids:
                 lines.append(f"{what}: {len(ids)}")
-                lines += [f"  {self.name(id_)}" for id_ in ids]
-        if self.choices:
-            lines.append(f"several parents, one taken: {len(self.choices)}")
-            for choice in self.choices:
-                others = ", ".join(self.name(id_) for id_ in choice.others)
-                lines.append(f"  {self.name(choice.id)}: {self.name(choice.parent)}, not {others}: {choice.why}")
+                lines += [
+                    f"  {self.name(id_)}" + (self._left(apart[id_], " under") if id_ in apart else "") for id_ in ids
+                ]
+        taken = [choice for choice in self.choices if choice.id not in apart]
+        if taken:
+            lines.append(f"several parents, one taken: {len(taken)}")
+            for choice in taken:
+                lines.append(f"  {self.name(choice.id)}: {self.name(choice.parent)}{self._left(choice)}: {choice.why}")
         return "\n".join(lines)
+
+    def _left(self, choice: Choice | None, under: str = "") -> str:
+        return f", not{under} {', '.join(map(self.name, choice.others))}" if choice else ""
 
 
 def build_tree(
     *labels: str | LabelMap | Iterable[str],
-    taxonomy: str | Taxonomy | networkx.DiGraph[Any] = "wordnet",
+    taxonomy: str | Path | Taxonomy | networkx.DiGraph[Any] | Any = "wordnet",
     rules: str = "paper",
     root: str | None = None,
     instances: bool = True,
+    tie: str | None = None,
+    collapse: bool | None = None,
+    hoist: bool | None = None,
+    parents: Mapping[str, str | Iterable[str]] | None = None,
 ) -> WordTree:
     """A WordTree over the labels of one or more data sets.
 
     Args:
         labels: each the name of a registered label map, a LabelMap, or an iterable of ids, synset names or words.
             Several are merged; a label given twice counts once.
-        taxonomy: the name of a registered one, a Taxonomy, or a networkx.DiGraph with edges parent -> child.
-        rules: "paper", or "darknet" for what the released YOLO9000 tree shows.
+        taxonomy: the name of a registered one, a Taxonomy, a networkx.DiGraph with edges parent -> child, or your own
+            copy of WordNet 3.0: a path to its files or an nltk corpus reader, as `taxonomy.wordnet_from` takes them.
+        rules: "paper", or "darknet" for what the released YOLO9000 tree shows. `Rules` says what each part does; a part
+            given here stands instead of the preset's.
         root: a label of the taxonomy, the tree's implicit root; the taxonomy's own where left out.
         instances: whether an instance (the Sun) stands under what it is an instance of (star), as it does in Darknet's
             tree; without, it is a child of the root. For taxonomies that tell instances from kinds.
+        tie: of paths that add equally many nodes, the "shorter" one or the first "by name".
+        collapse: whether a node that is no label and has one child is removed.
+        hoist: whether a leaf that is the only child of a label becomes its sibling.
+        parents: label -> the label or labels that it stands under, whatever the taxonomy says.
 
     Returns:
-        The tree, nodes in depth-first preorder of groups, siblings by id, with `tree.report`.
+        The tree, nodes in depth-first preorder of groups, siblings by id, with `tree.report`. A label without a path to
+        the root is a child of the root; a warning tells where they make it a group of a hundred or more.
 
     Raises:
         WordTreeError: an unknown label map, taxonomy, rule or label; a word of several senses (they are listed); no
@@ -148,12 +180,16 @@ def build_tree(
         >>> tree = build_tree(["zebra", "giraffe", "bicycle.n.01"])
         >>> [tree.names[node] for node in tree.path(tree.find("zebra"))]
         ['whole', 'ungulate', 'zebra']
+        >>> tree = build_tree(["zebra", "street sign", "bicycle.n.01"], parents={"street sign": "artifact"})
+        >>> [tree.names[node] for node in tree.path(tree.find("street sign"))]
+        ['whole', 'artifact', 'street sign']
 
     Source: Redmon and Farhadi, YOLO9000: Better, Faster, Stronger (2017), section 4.
     """
     if rules not in RULES:
         raise unknown("rules", rules, sorted(RULES))
-    kinds, rule = find_taxonomy(taxonomy), RULES[rules]
+    kinds = find_taxonomy(taxonomy)
+    rule, told_rules = _rule(rules, kinds, tie=tie, collapse=collapse, hoist=hoist, parents=parents)
     wanted = _ids_of(labels, kinds)
     top = kinds.root if root is None else kinds.resolve(root)
     # A root that was asked for is implicit even where a label names it. One that was not must not cost a label.
@@ -163,20 +199,23 @@ def build_tree(
     if not order:
         raise WordTreeError(f"the only label is the root itself, {top}; give a label below it, or a higher root")
 
-    above = _above(order, kinds, rule, top, keep_top, instances)
+    above, aside = _above(order, kinds, rule, top, keep_top, instances)
     paths = _count_paths(above, kinds.name)
     attached = [id_ for id_ in order if not paths[id_]]
-    parent_of, choices = _one_parent_each(order, above, paths, rule, kinds)
-    parent_of, collapsed = _collapse(parent_of, set(order))
+    parent_of, choices = _one_parent_each(order, above, aside, paths, rule, kinds)
+    parent_of, collapsed = _collapse(parent_of, set(order)) if rule.collapse else (parent_of, [])
     hoisted = _hoist(parent_of) if rule.hoist else []
 
-    ids, parents = arrange({id_: parent_of[id_] or None for id_ in sorted(parent_of)})
+    ids, places = arrange({id_: parent_of[id_] or None for id_ in sorted(parent_of)})
     told = {*ids, *attached, *collapsed, *hoisted, *dropped, *((top and [top]) or [])}
     told |= {id_ for choice in choices for id_ in (choice.parent, *choice.others) if id_}
     names = {id_: kinds.name_of(id_) for id_ in sorted(told)}
+    warning = _too_wide(places.count(ROOT), len(attached), kinds, top)
+    if warning:
+        warnings.warn(warning, stacklevel=2)
     report = Report(
         taxonomy=kinds.name,
-        rules=rules,
+        rules=told_rules,
         root="" if keep_top else top or "",
         labels=len(wanted),
         attached=tuple(attached),
@@ -184,10 +223,38 @@ def build_tree(
         hoisted=tuple(hoisted),
         dropped=tuple(dropped),
         choices=tuple(choices),
+        warning=warning,
         names=names,
     )
     root_name = kinds.name_of(top) if top and not keep_top else "root"
-    return WordTree(ids, parents, [names[id_] for id_ in ids], root_name=root_name, report=report)
+    return WordTree(ids, places, [names[id_] for id_ in ids], root_name=root_name, report=report)
+
+
+def _rule(preset: str, kinds: Taxonomy, **parts: Any) -> tuple[Rules, str]:
+    """A preset with the parts that were given, and how the report writes it."""
+    given = {part: value for part, value in parts.items() if value is not None}
+    told = ", ".join([preset, *(f"{part}={value!r}" for part, value in given.items())])
+    if given.get("tie", "shorter") not in TIES:
+        raise unknown("tie", given["tie"], TIES)
+    if "parents" in given:
+        several = {label: [above] if isinstance(above, str) else above for label, above in given["parents"].items()}
+        given["parents"] = {
+            kinds.resolve(label): tuple(kinds.resolve(one) for one in above) for label, above in several.items()
+        }
+    elif kinds.name != "wordnet":
+        given["parents"] = {}
+    return replace(RULES[preset], **given), told
+
+
+def _too_wide(width: int, attached: int, kinds: Taxonomy, top: str | None) -> str:
+    """The warning for a root whose children are a flat list; empty where they are not."""
+    if width < WIDE:
+        return ""
+    root = kinds.name_of(top) if top else "the root"
+    return (
+        f"{width} nodes stand directly under {root}, {attached} of them labels without a path to it, and share one "
+        "softmax; give a root= that stands above them (all of WordNet is under 'entity'), or parents= for them"
+    )
 
 
 def _ids_of(labels: tuple[str | LabelMap | Iterable[str], ...], kinds: Taxonomy) -> set[str]:
@@ -218,10 +285,11 @@ def _ids_of(labels: tuple[str | LabelMap | Iterable[str], ...], kinds: Taxonomy)
 
 def _above(
     wanted: list[str], kinds: Taxonomy, rule: Rules, top: str | None, keep_top: bool, instances: bool
-) -> dict[str, tuple[str, ...]]:
-    """Each label's and each ancestor's parents, up to the root, which is written TOP."""
-    overrides = rule.parents if kinds.name == "wordnet" else {}
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Each label's and each ancestor's parents, up to the root, which is written TOP; and those that were set aside,
+    because the rules give others or because an instance is not to stand under its kind."""
     above: dict[str, tuple[str, ...]] = {}
+    aside: dict[str, tuple[str, ...]] = {}
     todo = list(wanted)
     while todo:
         id_ = todo.pop()
@@ -230,16 +298,21 @@ def _above(
         if id_ == top:  # only where it is kept as a node
             above[id_] = (TOP,)
             continue
-        parents = list(overrides.get(id_) or kinds.hypernyms(id_))
-        if instances and kinds.instance_hypernyms is not None:
-            parents += kinds.instance_hypernyms(id_)
+        parents = list(kinds.hypernyms(id_))
+        instance = list(kinds.instance_hypernyms(id_)) if kinds.instance_hypernyms is not None else []
+        if instances:
+            parents += instance
+        elif instance:
+            aside[id_] = tuple(instance)
+        if id_ in rule.parents:
+            aside[id_], parents = (*parents, *aside.get(id_, ())), list(rule.parents[id_])
         if top is None and not parents:
             parents = [TOP]
         elif not keep_top:
             parents = [TOP if parent == top else parent for parent in parents]
         above[id_] = tuple(dict.fromkeys(parents))
         todo += [parent for parent in above[id_] if parent != TOP]
-    return above
+    return above, aside
 
 
 def _count_paths(above: Mapping[str, tuple[str, ...]], name: str) -> dict[str, int]:
@@ -258,7 +331,12 @@ def _count_paths(above: Mapping[str, tuple[str, ...]], name: str) -> dict[str, i
 
 
 def _one_parent_each(
-    wanted: list[str], above: Mapping[str, tuple[str, ...]], paths: Mapping[str, int], rule: Rules, kinds: Taxonomy
+    wanted: list[str],
+    above: Mapping[str, tuple[str, ...]],
+    aside: Mapping[str, tuple[str, ...]],
+    paths: Mapping[str, int],
+    rule: Rules,
+    kinds: Taxonomy,
 ) -> tuple[dict[str, str], list[Choice]]:
     """Place the labels one by one, in order of id: id -> its one parent, and the choices made on the way.
 
@@ -274,9 +352,14 @@ def _one_parent_each(
         parent_of[id_] = parent
         path_to[id_] = (*path_to[parent], id_)
 
+    def note(id_: str, parent: str, others: Iterable[str], why: str) -> None:
+        if left := tuple(other for other in dict.fromkeys(others) if other != parent):
+            choices.append(Choice(id_, parent, left, "given by the rules" if id_ in rule.parents else why))
+
     for label in wanted:
         if not paths[label]:
             place(label, TOP)
+            note(label, TOP, (*above[label], *aside.get(label, ())), "no path to the root")
     for single in (True, False):
         for label in wanted:
             if label in path_to or (paths[label] == 1) is not single:
@@ -307,13 +390,16 @@ def _one_parent_each(
                 if id_ not in path_to:
                     ways = taken[id_]
                     place(id_, ways[0][1])
-                    if len(ways) > 1:
-                        choices.append(Choice(id_, ways[0][1], tuple(way[1] for way in ways[1:]), _why(ways, rule)))
+                    if len(above[id_]) > 1 or id_ in aside:
+                        others = (*(way[1] for way in ways[1:]), *above[id_], *aside.get(id_, ()))
+                        note(id_, ways[0][1], others, _why(ways, rule))
     return parent_of, choices
 
 
 def _why(ways: list[tuple[tuple[Any, ...], str]], rule: Rules) -> str:
     """In words, what set the best way apart from the next."""
+    if len(ways) == 1:
+        return "the only way to the root"
     first, second = ways[0][0], ways[1][0]
     if first[0] != second[0]:
         return f"new nodes above it {first[0]}, not {second[0]}"
