@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import loss, models
     from .evaluation import evaluate
+    from .official import official_maps, official_tree
     from .prediction import detect, load
     from .training import train
 
-__all__ = ["detect", "evaluate", "load", "loss", "models", "train"]
+__all__ = ["detect", "evaluate", "load", "loss", "models", "official_maps", "official_tree", "train"]
 
-_HOME = {"detect": "prediction", "evaluate": "evaluation", "load": "prediction", "train": "training"}
+_HOME = {
+    "detect": "prediction",
+    "evaluate": "evaluation",
+    "load": "prediction",
+    "official_maps": "official",
+    "official_tree": "official",
+    "train": "training",
+}
 
 
 def __getattr__(name: str) -> Any:
