@@ -360,7 +360,7 @@ def _check(ids: Sequence[str], parents: NDArray[np.int64], names: Sequence[str])
         )
     starts = np.flatnonzero(np.diff(parents, prepend=-2))
     owners = parents[starts]
-    if len(np.unique(owners)) != len(owners):
+    if len(set(owners.tolist())) != len(owners):  # np.unique would import numpy.ma, at the price of a whole build
         order = np.argsort(owners, kind="stable")
         repeat = order[1:][np.diff(owners[order]) == 0].min()
         node = int(starts[repeat])
