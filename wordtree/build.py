@@ -290,6 +290,7 @@ def _above(
     because the rules give others or because an instance is not to stand under its kind."""
     above: dict[str, tuple[str, ...]] = {}
     aside: dict[str, tuple[str, ...]] = {}
+    renamed = {} if keep_top else {top: TOP}
     todo = list(wanted)
     while todo:
         id_ = todo.pop()
@@ -299,18 +300,16 @@ def _above(
             above[id_] = (TOP,)
             continue
         parents = list(kinds.hypernyms(id_))
-        instance = list(kinds.instance_hypernyms(id_)) if kinds.instance_hypernyms is not None else []
-        if instances:
-            parents += instance
-        elif instance:
-            aside[id_] = tuple(instance)
+        left: list[str] = []
+        if kinds.instance_hypernyms is not None:
+            (parents if instances else left).extend(kinds.instance_hypernyms(id_))
         if id_ in rule.parents:
-            aside[id_], parents = (*parents, *aside.get(id_, ())), list(rule.parents[id_])
+            parents, left = list(rule.parents[id_]), parents + left
         if top is None and not parents:
             parents = [TOP]
-        elif not keep_top:
-            parents = [TOP if parent == top else parent for parent in parents]
-        above[id_] = tuple(dict.fromkeys(parents))
+        above[id_] = tuple(dict.fromkeys(renamed.get(parent, parent) for parent in parents))
+        if left:
+            aside[id_] = tuple(renamed.get(parent, parent) for parent in left)
         todo += [parent for parent in above[id_] if parent != TOP]
     return above, aside
 
