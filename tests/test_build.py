@@ -142,6 +142,7 @@ def test_parents_are_taken_at_their_word() -> None:
     tree = build_tree(BURGERS, parents={"bubble.n.01": "sandwich.n.01", hotdog: ("hamburger.n.01", sandwich)})
     assert parent_ids(tree)[bubble] == parent_ids(tree)[hotdog] == sandwich
     assert tree.report.attached == ()
+    assert tree.report.rules == "paper, parents=2 given"
     (choice,) = (choice for choice in tree.report.choices if choice.id == bubble)
     assert (choice.parent, choice.others, choice.why) == (sandwich, ("n09289709",), "given by the rules")
     by_root = build_tree(["x", "y"], taxonomy=DIAMOND, parents={"x": "top"})

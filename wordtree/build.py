@@ -114,7 +114,8 @@ class Report:
         lines = [f"{self.labels} labels, taxonomy {self.taxonomy!r}, rules {self.rules!r}{root}"]
         if self.warning:
             lines.append(f"warning: {self.warning}")
-        apart = {choice.id: choice for choice in self.choices if choice.id in self.attached}
+        attached = set(self.attached)
+        apart = {choice.id: self._left(choice, "not under") for choice in self.choices if choice.id in attached}
         for what, ids in (
             ("dropped: is the root itself", self.dropped),
             ("attached to the root: no path to it", self.attached),
@@ -123,18 +124,17 @@ class Report:
         ):
             if ids:
                 lines.append(f"{what}: {len(ids)}")
-                lines += [
-                    f"  {self.name(id_)}" + (self._left(apart[id_], " under") if id_ in apart else "") for id_ in ids
-                ]
+                lines += [f"  {self.name(id_)}{apart.get(id_, '')}" for id_ in ids]
         taken = [choice for choice in self.choices if choice.id not in apart]
         if taken:
             lines.append(f"several parents, one taken: {len(taken)}")
             for choice in taken:
-                lines.append(f"  {self.name(choice.id)}: {self.name(choice.parent)}{self._left(choice)}: {choice.why}")
+                parents = f"{self.name(choice.parent)}{self._left(choice, 'not')}"
+                lines.append(f"  {self.name(choice.id)}: {parents}: {choice.why}")
         return "\n".join(lines)
 
-    def _left(self, choice: Choice | None, under: str = "") -> str:
-        return f", not{under} {', '.join(map(self.name, choice.others))}" if choice else ""
+    def _left(self, choice: Choice, how: str) -> str:
+        return f", {how} {', '.join(map(self.name, choice.others))}"
 
 
 def build_tree(
@@ -233,7 +233,7 @@ def build_tree(
 def _rule(preset: str, kinds: Taxonomy, **parts: Any) -> tuple[Rules, str]:
     """A preset with the parts that were given, and how the report writes it."""
     given = {part: value for part, value in parts.items() if value is not None}
-    told = ", ".join([preset, *(f"{part}={value!r}" for part, value in given.items())])
+    told = [f"{part}={f'{len(value)} given' if part == 'parents' else value}" for part, value in given.items()]
     if given.get("tie", "shorter") not in TIES:
         raise unknown("tie", given["tie"], TIES)
     if "parents" in given:
@@ -243,7 +243,7 @@ def _rule(preset: str, kinds: Taxonomy, **parts: Any) -> tuple[Rules, str]:
         }
     elif kinds.name != "wordnet":
         given["parents"] = {}
-    return replace(RULES[preset], **given), told
+    return replace(RULES[preset], **given), ", ".join([preset, *told])
 
 
 def _too_wide(width: int, attached: int, kinds: Taxonomy, top: str | None) -> str:
