@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("patient")
 
 # a joint run in seconds: too small to learn, large enough to have two phases, checkpoints and a table
 TINY: dict[str, Any] = {

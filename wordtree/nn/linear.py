@@ -266,7 +266,11 @@ def head_loss_backward(
     of_part = of_part.to(weight.dtype)
     if sparse:
         at = torch.stack((columns // weight.shape[1], columns % weight.shape[1]))
-        return of_x, torch.sparse_coo_tensor(at, of_part, weight.shape, is_coalesced=True, check_invariants=False), of_bias
+        return (
+            of_x,
+            torch.sparse_coo_tensor(at, of_part, weight.shape, is_coalesced=True, check_invariants=False),
+            of_bias,
+        )
     of_weight = torch.zeros_like(weight)
     of_weight.view(-1, weight.shape[-1])[columns] = of_part
     return of_x, of_weight, of_bias
