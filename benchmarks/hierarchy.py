@@ -1,7 +1,7 @@
 """What the hierarchy in torch costs beside a flat softmax over as many classes, on the same logits.
 
-    python benchmarks/hierarchy.py                      # on a tree of 9418 nodes with the published one's statistics
-    python benchmarks/hierarchy.py --tree 9k.tree       # on Darknet's own
+    python benchmarks/hierarchy.py                      # on YOLO9000's own tree of 9418 nodes
+    python benchmarks/hierarchy.py --tree other.json    # on another
     python benchmarks/hierarchy.py --device cuda
     python benchmarks/hierarchy.py --only loss head     # loss, softmax, prob, descent, head, peers
 
@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tree_cost import generated_tree
 
-from wordtree import WordTree, build_tree
+import yolo9000
+from wordtree import WordTree, build_tree, wordnet
 from wordtree.nn import TreeLinear, descend, tree_cross_entropy, tree_log_prob, tree_log_softmax
 
 ROWS = (256, 1024, 4096)
@@ -34,13 +34,13 @@ Step = Callable[[], object]
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tree", help="a tree file; a generated one where left out")
+    parser.add_argument("--tree", help="a tree file; YOLO9000's own where left out")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", nargs="*", default=["loss", "softmax", "prob", "descent", "head", "peers"])
     given = parser.parse_args()
     device = torch.device(given.device)
-    tree = WordTree.load(given.tree) if given.tree else generated_tree()
+    tree = WordTree.load(given.tree) if given.tree else yolo9000.official_tree()
     load = os.getloadavg()[0]
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {device}{threads}, load average {load:.2f}, {tree}, {given.rounds} turns")
@@ -108,9 +108,7 @@ def descent(tree: WordTree, device: torch.device, rounds: int) -> None:
 
 def head(tree: WordTree, device: torch.device, rounds: int) -> None:
     """TreeLinear's loss on all nouns beside its own at 1369 nodes and beside a dense layer on all nouns."""
-    from wordtree import wordnet
-
-    nouns = build_tree(wordnet.ids(), root="entity", instances=True)
+    nouns = build_tree(wordnet.all_ids(), root="entity", instances=True)
     small = build_tree("imagenet1k")
     dense = torch.nn.Linear(FEATURES, len(nouns)).to(device)
     lean = {one: TreeLinear(FEATURES, one, sparse=True).to(device) for one in (nouns, small)}

@@ -1,7 +1,7 @@
 """What a vocabulary of 9418 nodes costs beside 20 flat classes: a training step of the demo's network, and detection.
 
-    python benchmarks/tree_cost.py                            # a generated tree with the published one's statistics
-    python benchmarks/tree_cost.py --tree 9k.tree             # Darknet's own file
+    python benchmarks/tree_cost.py                            # with YOLO9000's own tree
+    python benchmarks/tree_cost.py --tree other.json          # with another
     python benchmarks/tree_cost.py --batch 64 --rounds 30 --device cuda
 
 A step is forward, backward, clipping and AdamW, as `yolo9000 train --joint` takes it, on a batch half of boxed scenes
@@ -23,48 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import yolo9000
 from wordtree import WordTree
 from yolo9000 import models
 from yolo9000.config import Config
 from yolo9000.hardware import autocast_of, device_of
 from yolo9000.training import _optimizer
 
-# nodes at each depth of YOLO9000's published tree: 9418 in all, in 1846 groups of 1 to 149
-DEPTHS = (4, 18, 60, 161, 480, 1027, 1613, 1708, 1231, 918, 734, 580, 402, 228, 183, 61, 10)
-GROUPS = 1846
-LARGEST = 149
 ANCHORS = [[1.5, 1.6], [3.2, 3.0], [5.2, 5.4]]  # about what the dimension clusters of the demo's scenes are
 BOXES = 3  # a scene
-
-
-def generated_tree() -> WordTree:
-    """A tree with the published depths and number of groups, sizes of a log-normal spread, from a fixed seed."""
-    random = np.random.RandomState(0)
-    parents = [-1] * DEPTHS[0]
-    above = list(range(DEPTHS[0]))
-    left = GROUPS - 1
-    for depth in range(1, len(DEPTHS)):
-        nodes = DEPTHS[depth]
-        groups = min(len(above), max(1, round(left * nodes / sum(DEPTHS[depth:]))))
-        left -= groups
-        sizes = group_sizes(nodes, groups, random)
-        owners = random.choice(above, groups, replace=False)
-        first = len(parents)
-        for owner, size in zip(owners, sizes, strict=True):
-            parents += [int(owner)] * size
-        above = list(range(first, len(parents)))
-    return WordTree([str(node) for node in range(len(parents))], parents)
-
-
-def group_sizes(nodes: int, groups: int, random: np.random.RandomState) -> list[int]:
-    """`groups` whole numbers from 1 to 149 that add up to `nodes`."""
-    weight = np.exp(1.35 * random.randn(groups))
-    sizes = np.clip(1 + np.round(weight * (nodes - groups) / weight.sum()), 1, LARGEST).astype(int)
-    while sizes.sum() != nodes:
-        step = 1 if sizes.sum() < nodes else -1
-        can = np.flatnonzero((sizes + step >= 1) & (sizes + step <= LARGEST))
-        sizes[random.choice(can)] += step
-    return sizes.tolist()
 
 
 def described(tree: WordTree) -> str:
@@ -178,7 +145,7 @@ def peak_mebibytes(only: str, given: argparse.Namespace) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tree", help="Darknet's .tree, or a .json of ours; a generated tree where left out")
+    parser.add_argument("--tree", help="Darknet's .tree, or a .json of ours; YOLO9000's own where left out")
     parser.add_argument("--batch", type=int, default=32, help="pictures a step, half with boxes")
     parser.add_argument("--rounds", type=int, default=20, help="pairs of steps")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -186,7 +153,7 @@ def main() -> None:
     given = parser.parse_args()
     device = device_of(given.device)
     flat_tree = WordTree([f"class {n}" for n in range(20)], [-1] * 20)
-    tree = WordTree.load(given.tree) if given.tree else generated_tree()
+    tree = WordTree.load(given.tree) if given.tree else yolo9000.official_tree()
     if given.only:
         bench = Bench(flat_tree if given.only == "flat" else tree, given.batch, device)
         for _ in range(3):

@@ -358,8 +358,7 @@ def test_instances_stand_under_what_they_are_instances_of() -> None:
 
 
 def test_all_nouns_make_a_tree() -> None:
-    nouns = wordnet._nouns()
-    tree = build_tree((nouns.id(row) for row in range(len(nouns.numbers))), root="entity", instances=True)
+    tree = build_tree(wordnet.all_ids(), root="entity", instances=True)
     assert len(tree) == 82_114
     assert tree.report.attached == tree.report.collapsed == ()
     assert np.all(tree.parents[tree.group_start] < tree.group_start)
