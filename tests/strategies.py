@@ -1,11 +1,19 @@
-"""What tests draw from: random valid trees, and logits without near-ties."""
+"""What tests draw from: random valid trees with names, random taxonomies, and logits without near-ties."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import networkx
 import numpy as np
-import torch
 from hypothesis import strategies as st
-from torch import Tensor
 
 from wordtree import WordTree
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAMES = ["dog", "Cat", "a, b", 'say "x"', "été", "x"]
 
 
 @st.composite
@@ -18,7 +26,23 @@ def trees(draw: st.DrawFn, most_groups: int = 7, most_children: int = 4) -> Word
         size = draw(st.integers(1, most_children))
         free += range(len(parents), len(parents) + size)
         parents += [owner] * size
-    return WordTree([f"n{node}" for node in range(len(parents))], parents)
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=len(parents), max_size=len(parents)))
+    return WordTree([f"n{node}" for node in range(len(parents))], parents, names)
+
+
+@st.composite
+def taxonomies(draw: st.DrawFn, most: int = 12) -> tuple[networkx.DiGraph, list[str]]:
+    """A directed graph without circles, some nodes with several parents, some cut off from `top`; and labels of it."""
+    count = draw(st.integers(2, most))
+    keys = [f"{key:02d}" for key in draw(st.permutations(range(count)))]
+    graph = networkx.DiGraph()
+    graph.add_node("top")
+    for at, key in enumerate(keys):
+        graph.add_node(key)
+        parents = draw(st.lists(st.sampled_from(["top", *keys[:at]]), max_size=3, unique=True))
+        graph.add_edges_from((parent, key) for parent in parents)
+    labels = draw(st.lists(st.sampled_from(keys), min_size=1, unique=True))
+    return graph, labels
 
 
 def random_tree(nodes: int, seed: int = 0, most_children: int = 9) -> WordTree:
@@ -36,6 +60,8 @@ def random_tree(nodes: int, seed: int = 0, most_children: int = 9) -> WordTree:
 
 def logits(rows: int, tree: WordTree, seed: int, scale: float = 3.0) -> Tensor:
     """float64 [rows, nodes], multiples of 1/8: sums are exact enough that two that differ never tie by rounding."""
+    import torch  # the tests of the torch-free floor draw from here too
+
     random = np.random.RandomState(seed)
     return torch.from_numpy(np.round(random.randn(rows, len(tree)) * scale * 8) / 8)
 

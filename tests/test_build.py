@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_trees import taxonomies
+from strategies import taxonomies
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps, wordnet
 from wordtree.build import RULES

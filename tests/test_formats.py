@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from oracle import FOLDER as ORACLE
 from oracle import needs_oracle
-from random_trees import trees
+from strategies import trees
 
 from wordtree import WordTree, WordTreeError, build_tree
 from wordtree.formats import from_networkx, read_map, write_map, write_whole

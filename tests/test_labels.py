@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import FOLDER as ORACLE
 from oracle import needs_oracle
-from random_trees import trees
+from strategies import trees
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps, wordnet
 from wordtree.labels import to_csv

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_trees import trees
+from strategies import trees
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps, wordnet
 from wordtree.cli import main

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import FOLDER as ORACLE
 from oracle import needs_oracle
-from random_trees import trees
+from strategies import trees
 
 from wordtree import WordTree, WordTreeError, build_tree
 from wordtree.tree import arrange
