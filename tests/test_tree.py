@@ -15,7 +15,7 @@ from strategies import trees
 from wordtree import WordTree, WordTreeError, build_tree
 from wordtree.tree import arrange
 
-MODULES = ["build", "errors", "formats", "labels", "plugins", "show", "taxonomy", "tree", "web", "wordnet"]
+MODULES = ["build", "edit", "errors", "formats", "labels", "plugins", "show", "taxonomy", "tree", "web", "wordnet"]
 
 
 def slow_path(tree: WordTree, node: int) -> list[int]:
@@ -48,6 +48,20 @@ def test_common_and_is_ancestor_agree_with_the_paths(tree: WordTree, data: st.Da
     both = set(slow_path(tree, a)) & set(slow_path(tree, b))
     assert tree.common(a, b) == max(both, key=lambda node: tree.depths[node], default=-1)
     assert bool(tree.is_ancestor(a, b)) == (a in slow_path(tree, b)[:-1])
+
+
+@given(trees(), st.data())
+def test_common_of_arrays_is_that_of_each_pair(tree: WordTree, data: st.DataObject) -> None:
+    nodes = st.integers(-1, len(tree) - 1)
+    pairs = np.array(data.draw(st.lists(st.tuples(nodes, nodes), max_size=8)), dtype=np.int64).reshape(-1, 2)
+    both = tree.common(pairs[:, 0], pairs[:, 1])
+    assert both.dtype == np.int64
+    assert both.tolist() == [tree.common(a, b) for a, b in pairs.tolist()]
+    every = np.arange(-1, len(tree))
+    square = tree.common(every[:, None], every)
+    assert square.shape == (len(every), len(every))
+    assert np.array_equal(square, square.T)
+    assert np.array_equal(np.diag(square), every)
 
 
 @given(trees())
@@ -123,10 +137,14 @@ def test_find_takes_id_name_synonym_and_synset_name() -> None:
         tree.find("penguin")  # a noun, but none of this tree
 
 
-def test_propagate_refuses_nodes_that_are_not_there() -> None:
+def test_walks_refuse_nodes_that_are_not_there() -> None:
     tree = WordTree(["a", "b"], [-1, 0])
     with pytest.raises(WordTreeError, match="nodes from 0 to 2 given; this tree has nodes 0 to 1"):
         tree.propagate([0, 2])
+    with pytest.raises(WordTreeError, match="nodes from -2 to -2 given"):
+        tree.common([0, 1], -2)
+    with pytest.raises(WordTreeError, match="nodes of type float64 given; nodes are whole numbers, 0 to 1 here"):
+        tree.common(0.5, 1)
 
 
 @needs_oracle

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -223,14 +223,34 @@ class WordTree:
         start = int(self.group_start[group])
         return tuple(range(start, start + int(self.group_size[group])))
 
-    def common(self, a: int, b: int) -> int:
-        """The deepest node that is `a` or above it and `b` or above it; -1 where only the root is."""
-        both = ROOT
-        for one, other in zip(self.path(a), self.path(b), strict=False):
-            if one != other:
-                break
-            both = one
-        return both
+    @overload
+    def common(self, a: int, b: int) -> int: ...
+    @overload
+    def common(self, a: ArrayLike, b: ArrayLike) -> int | NDArray[np.int64]: ...
+    def common(self, a: ArrayLike, b: ArrayLike) -> int | NDArray[np.int64]:
+        """The deepest node that is `a` or above it and `b` or above it; -1 where only the root is.
+
+        Args:
+            a, b: nodes, or int [...] of them, broadcast; -1 is the root.
+
+        Returns:
+            a node for two nodes, int64 [...] for arrays.
+
+        Raises:
+            WordTreeError: a node that is not on the tree.
+
+        Example:
+            >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
+            >>> tree.common(2, 3), tree.common([2, 2, 1], [3, 0, 3]).tolist()
+            (0, [0, 0, -1])
+        """
+        one, other = np.broadcast_arrays(checked_nodes(self, a), checked_nodes(self, b))
+        while (one != other).any():  # a parent stands before its child: the later of two is not above the other
+            one, other = (
+                np.where(one > other, self.parents[one], one),
+                np.where(other > one, self.parents[other], other),
+            )
+        return one.copy() if one.ndim else int(one)
 
     def is_ancestor(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.bool_]:
         """bool, broadcast over the two: `a` lies strictly above `b`."""
@@ -251,9 +271,7 @@ class WordTree:
         Returns:
             bool [..., nodes]: True at the node and at each of its ancestors.
         """
-        at = np.asarray(nodes, dtype=np.int64)
-        if at.size and (at.min() < ROOT or at.max() >= len(self)):
-            raise WordTreeError(f"nodes from {at.min()} to {at.max()} given; this tree has nodes 0 to {len(self) - 1}")
+        at = checked_nodes(self, nodes)
         flat = at.reshape(-1)
         marks = np.zeros((flat.size, len(self)), dtype=bool)
         while (inside := flat >= 0).any():
@@ -327,6 +345,20 @@ def tree_of_hash(hash: str) -> WordTree:
         return _ALIVE[hash]
     except KeyError:
         raise WordTreeError(f"no tree with the hash {hash[:12]} in this process; keep the tree you use alive") from None
+
+
+def checked_nodes(tree: WordTree, nodes: ArrayLike) -> NDArray[np.int64]:
+    """Nodes as int64 of their own shape, -1 for the root.
+
+    Raises:
+        WordTreeError: something that is no node of the tree.
+    """
+    at = np.asarray(nodes)
+    if at.size and at.dtype.kind not in "iu":
+        raise WordTreeError(f"nodes of type {at.dtype} given; nodes are whole numbers, 0 to {len(tree) - 1} here")
+    if at.size and (at.min() < ROOT or at.max() >= len(tree)):
+        raise WordTreeError(f"nodes from {at.min()} to {at.max()} given; this tree has nodes 0 to {len(tree) - 1}")
+    return at.astype(np.int64)
 
 
 def _rebuild(
