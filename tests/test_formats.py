@@ -9,6 +9,7 @@ import networkx
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle import FOLDER as ORACLE
 from oracle import needs_oracle
 from strategies import trees
@@ -21,14 +22,14 @@ from wordtree.formats import from_networkx, read_map, write_map, write_whole
 @given(trees())
 def test_what_is_saved_is_loaded_again(tree: WordTree) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in (".json", ".tree", ".csv"):
+        for suffix in (".json", ".tree", ".csv", ".tsv"):
             path = Path(folder) / f"tree{suffix}"
             assert tree.save(path) == path
             again = WordTree.load(path)
             assert again == tree, suffix
             assert again.names == tree.names, suffix
         assert sorted(path.name for path in Path(folder).iterdir()) == [
-            *("tree.csv", "tree.json", "tree.names", "tree.tree")
+            *("tree.csv", "tree.json", "tree.names", "tree.tree", "tree.tsv")
         ]
 
 
@@ -58,6 +59,28 @@ def test_rows_of_a_csv_may_stand_in_any_order(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- Darknet
 
 
+@given(trees())
+def test_darknets_files_are_written_as_they_were_read(tree: WordTree) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        first, again = Path(folder) / "a.tree", Path(folder) / "b.tree"
+        lines = [f"{id_} {parent}\n" for id_, parent in zip(tree.ids, tree.parents, strict=True)]
+        first.write_text("".join(lines), encoding="utf-8")
+        first.with_suffix(".names").write_text("".join(f"{name}\n" for name in tree.names), encoding="utf-8")
+        WordTree.load(first).save(again)
+        for suffix in (".tree", ".names"):
+            assert again.with_suffix(suffix).read_bytes() == first.with_suffix(suffix).read_bytes()
+
+
+@given(st.lists(st.integers(0, 2**40)))
+def test_maps_are_written_as_they_were_read(nodes: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_map(nodes, Path(folder) / "a.map")
+        written = path.read_bytes()
+        assert written == "".join(f"{node}\n" for node in nodes).encode()
+        assert read_map(path).tolist() == nodes
+        assert write_map(read_map(path), path).read_bytes() == written
+
+
 @needs_oracle
 def test_darknets_files_to_the_byte(tmp_path: Path) -> None:
     data = ORACLE / "data"
@@ -67,7 +90,7 @@ def test_darknets_files_to_the_byte(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (data / name).read_bytes(), name
     for name in ("coco9k.map", "inet9k.map"):
         write_map(read_map(data / name), tmp_path / name)
-        assert (tmp_path / name).read_bytes().split() == (data / name).read_bytes().split(), name
+        assert (tmp_path / name).read_bytes() == (data / name).read_bytes(), name
     assert WordTree.load(tree.save(tmp_path / "9k.json")) == tree
 
 
@@ -79,7 +102,9 @@ def test_names_are_taken_from_beside_a_tree_or_from_where_it_is_said(tmp_path: P
     (tmp_path / "t.names").write_text("plant\noak\n")
     assert WordTree.load(tmp_path / "t.tree").names == ("plant", "oak")
     (tmp_path / "t.names").write_text("plant\n")
-    with pytest.raises(WordTreeError, match=r"t\.names: 1 names for the 2 nodes of .*t\.tree; give one line a node"):
+    with pytest.raises(
+        WordTreeError, match=r"t\.names, line 2: 1 names for the 2 nodes of .*t\.tree; give one line a node"
+    ):
         WordTree.load(tmp_path / "t.tree")
 
 
@@ -92,25 +117,33 @@ def test_names_are_taken_from_beside_a_tree_or_from_where_it_is_said(tmp_path: P
         ("t.tree", "a -1\nb\n", r"t\.tree, line 2: 'b'; a line is an id and its parent's line"),
         ("t.tree", "a -1\nb 0 c\n", r"t\.tree, line 2: 'b 0 c'"),
         ("t.tree", "a -1\nb x\n", r"t\.tree, line 2: 'b x'"),
-        ("t.tree", "a -1\n\nb 0\n", r"t\.tree, line 2: empty"),
-        ("t.tree", "a -1\nb 1\n", r"t\.tree, line 2: parent 1 of 'b'; a parent stands on a line above"),
+        ("t.tree", "a -1\n\nb 0\n", r"t\.tree, line 2: an empty line; a line is an id and"),
+        ("t.tree", "a -1\nb 1\n", r"t\.tree, line 2: 'b' is its own parent"),
         ("t.tree", "a -2\n", r"t\.tree, line 1: parent -2 of 'a'"),
-        ("t.tree", "a -1\na -1\n", r"t\.tree: id 'a' stands at two nodes"),
-        ("t.tree", "a -1\nb -1\nc 0\nd -1\n", r"t\.tree: node 3 \(d\) is a child of -1 apart from its siblings"),
-        ("t.tree", "", r"t\.tree: a tree without nodes"),
+        ("t.tree", "a -1\na -1\n", r"t\.tree, line 2: id 'a' stands on line 1 already"),
+        ("t.tree", "a -1\nb -1\nc 0\nd -1\n", r"t\.tree, line 4: 'd' stands apart from its siblings under the root"),
+        ("t.tree", "", r"t\.tree, line 1: a tree without nodes"),
         ("t.json", "{", r"t\.json, line 1: not JSON"),
-        ("t.json", "[]", r"t\.json: no wordtree file"),
-        ("t.json", '{"format": "wordtree", "version": 2}', r"t\.json: version 2; this wordtree reads version 1"),
+        ("t.json", "[]", r"t\.json, line 1: a tree without nodes"),
+        (
+            "t.json",
+            '{"format": "wordtree", "version": 2}',
+            r"t\.json, line 1: version 2; this wordtree",
+        ),
         (
             "t.json",
             '{"format": "wordtree", "version": 1, "nodes": [["a", "b", "c"]]}',
-            r"t\.json, node 0: \['a', 'b', 'c'\]",
+            r"t\.json, line 1: \['a', 'b', 'c'\]; a node is",
         ),
-        ("t.csv", "id,name\na,b\n", r"t\.csv: no column 'parent' among id, name"),
-        ("t.csv", "id,parent\na,\na,\n", r"t\.csv, line 3: id 'a'; ids are not empty and stand once"),
-        ("t.csv", "id,parent\na,b\n", r"t\.csv: 'a' stands under 'b', which is no node"),
-        ("t.csv", "id,parent\na,b\nb,a\n", r"t\.csv: 'a' cannot be reached from the root"),
-        ("t.txt", "a", r"t\.txt: no tree format '\.txt'; known: \.tree, \.json, \.csv"),
+        ("t.csv", "id,name\na,b\n", r"t\.csv, line 1: columns: id, name; give parent and child, or id, parent"),
+        ("t.csv", "id,parent\na,\na,\n", r"t\.csv, line 3: 'a' stands at the top on line 2 already"),
+        ("t.csv", "id,parent\na,b\n", r"t\.csv, line 2: 'a' stands under 'b', which is no node"),
+        (
+            "t.csv",
+            "id,parent\na,b\nb,a\n",
+            r"t\.csv, line 2: a circle, parent > child: 'a' \(line 2\) > 'b' \(line 3\) > 'a'",
+        ),
+        ("t.txt", "a", r"t\.txt: no tree format '\.txt'; known: \.tree, \.csv, \.tsv, \.json, \.yaml"),
     ],
 )
 def test_a_bad_tree_is_refused_by_file_and_line(tmp_path: Path, name: str, text: str, error: str) -> None:
@@ -122,7 +155,7 @@ def test_a_bad_tree_is_refused_by_file_and_line(tmp_path: Path, name: str, text:
 def test_a_changed_json_is_noticed(tmp_path: Path) -> None:
     path = WordTree(["a", "b", "c"], [-1, 0, 0]).save(tmp_path / "t.json")
     path.write_text(path.read_text().replace('["c", 0,', '["c", 1,'))
-    with pytest.raises(WordTreeError, match=r"t\.json: ids or parents were changed since it was written"):
+    with pytest.raises(WordTreeError, match=r"t\.json, line 1: ids or parents were changed since it was written"):
         WordTree.load(path)
 
 
@@ -135,9 +168,11 @@ def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
 def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(WordTreeError, match="id 'a b' has white space"):
         WordTree(["a b"], [-1]).save(tmp_path / "t.tree")
-    with pytest.raises(WordTreeError, match=r"name 'x\\ny' has a line break"):
+    with pytest.raises(WordTreeError, match=r"name 'x\\ny' is empty or breaks a line"):
         WordTree(["a"], [-1], ["x\ny"]).save(tmp_path / "t.tree")
-    with pytest.raises(WordTreeError, match=r"no tree format '\.xml'"):
+    with pytest.raises(WordTreeError, match="id ' a' is empty or ends in white space"):
+        WordTree([" a"], [-1]).save(tmp_path / "t.csv")
+    with pytest.raises(WordTreeError, match=r"no tree format '\.xml' to write; known: \.tree, \.json, \.csv, \.tsv"):
         WordTree(["a"], [-1]).save(tmp_path / "t.xml")
     assert list(tmp_path.iterdir()) == []
     tree = WordTree(["a b"], [-1], ["x\ny"])

@@ -10,6 +10,7 @@ from ._version import __version__
 from .build import build_tree
 from .edit import merge_trees, prune, restrict, subtree
 from .errors import WordTreeError
+from .graphs import read_taxonomy
 from .hookspecs import hookimpl
 from .labels import LabelMap, label_maps
 from .tree import WordTree
@@ -24,6 +25,7 @@ __all__ = [
     "label_maps",
     "merge_trees",
     "prune",
+    "read_taxonomy",
     "restrict",
     "subtree",
 ]

@@ -153,8 +153,9 @@ def build_tree(
     Args:
         labels: each the name of a registered label map, a LabelMap, or an iterable of ids, synset names or words.
             Several are merged; a label given twice counts once.
-        taxonomy: the name of a registered one, a Taxonomy, a networkx.DiGraph with edges parent -> child, or your own
-            copy of WordNet 3.0: a path to its files or an nltk corpus reader, as `taxonomy.wordnet_from` takes them.
+        taxonomy: the name of a registered one, a file that `read_taxonomy` reads, a Taxonomy, a networkx.DiGraph with
+            edges parent -> child, or your own copy of WordNet 3.0: a path to its files or an nltk corpus reader, as
+            `taxonomy.wordnet_from` takes them.
         rules: "paper", or "darknet" for what the released YOLO9000 tree shows. `Rules` says what each part does; a part
             given here stands instead of the preset's.
         root: a label of the taxonomy, the tree's implicit root; the taxonomy's own where left out.

@@ -57,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build one tree from the labels of one or more data sets")
     build.add_argument("labels", metavar="LABELS", nargs="+", help=f"{maps}; or a word, synset name or id")
     build.add_argument("--rules", default="paper", help="paper (default) or darknet")
-    build.add_argument("--taxonomy", default="wordnet", metavar="NAME", help="a registered taxonomy (default: wordnet)")
+    taxonomy = "a registered taxonomy, or a file (default: wordnet)"
+    build.add_argument("--taxonomy", default="wordnet", metavar="NAME_OR_FILE", help=taxonomy)
     build.add_argument("--root", metavar="LABEL", help="the root, as a word, synset name or id of the taxonomy")
     build.add_argument("--report", action="store_true", help="print what was attached, collapsed and chosen")
     build.set_defaults(run=_build)
@@ -67,8 +68,8 @@ def parser() -> argparse.ArgumentParser:
     merge.add_argument("--report", action="store_true", help="print what the maps share, where one holds another")
     merge.set_defaults(run=_merge)
 
-    check = commands.add_parser("check", help="check a tree or a label map: its first fault, or what is in it")
-    check.add_argument("file", metavar="FILE", type=Path, help="a tree (.json, .tree, .csv) or a label map")
+    check = commands.add_parser("check", help="check a file: every fault by line, or what is in it")
+    check.add_argument("file", metavar="FILE", type=Path, help="a tree, a taxonomy or a label map; .names or .map")
     check.set_defaults(run=_check)
 
     labels = commands.add_parser("labels", help="list the label maps on offer, or the labels of one; guess synsets")
@@ -168,22 +169,16 @@ def _merge(given: argparse.Namespace) -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
-    from .labels import LabelMap, looks_like_labels
-    from .show import summary
-    from .tree import WordTree
+    from .check import check
 
-    if not given.file.exists():
-        raise FileNotFoundError(f"no file {str(given.file)!r}; give a file to check, such as a .tree or a .json")
-    if looks_like_labels(given.file):
-        labels = LabelMap.read(given.file)
-        print(f"{given.file}: a label map of {len(labels)} labels, {len(set(labels.ids))} different ids")
+    faults, told = check(given.file)
+    if not faults:
+        print(_printable("\n".join([f"{given.file}: {told[0]}", *told[1:]])))
         return
-    tree = WordTree.load(given.file)
-    print(f"{given.file}: a tree of {summary(tree)}")
-    if alone := int((tree.group_size == 1).sum()):
-        print(f"groups of one node, always certain: {alone}")
-    if repeated := len(tree) - len({name.casefold() for name in tree.names}):
-        print(f"nodes whose name an earlier node has too: {repeated}; ask for those by id")
+    for fault in faults:
+        print(_printable(str(fault)))
+    print(_printable(f"{given.file}: {len(faults)} fault{'s' * (len(faults) > 1)}"))
+    sys.exit(1)
 
 
 def _labels(given: argparse.Namespace) -> None:
@@ -261,6 +256,12 @@ def _speaks_unicode() -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _printable(text: str) -> str:
+    """Text that stdout can take: what it has no letters for is written as Python would escape it."""
+    encoding = sys.stdout.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _put(text: str, out: Path | None) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import wordnet
 from .errors import WordTreeError, unknown
+from .graphs import SUFFIXES, read_taxonomy
 from .hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -67,14 +68,15 @@ def register_taxonomies() -> list[Taxonomy]:
 
 
 def find_taxonomy(taxonomy: str | Path | Taxonomy | networkx.DiGraph[Any] | Any) -> Taxonomy:
-    """The record for a registered name, a copy of WordNet 3.0, a graph, or a record itself.
+    """The record for a registered name, a file, a copy of WordNet 3.0, a graph, or a record itself.
 
     Args:
-        taxonomy: the name of a registered one; a path to WordNet's files, or an nltk corpus reader, as `wordnet_from`
-            takes them; a networkx.DiGraph; a Taxonomy.
+        taxonomy: the name of a registered one; a file that `read_taxonomy` reads, by its suffix; another path to
+            WordNet's files, or an nltk corpus reader, as `wordnet_from` takes them; a networkx.DiGraph; a Taxonomy.
 
     Raises:
-        WordTreeError: no such name, no WordNet 3.0, or something that is no directed graph.
+        FileNotFoundError: no such file.
+        WordTreeError: no such name, a file with a fault, no WordNet 3.0, or something that is no directed graph.
 
     Example:
         >>> find_taxonomy("wordnet").root
@@ -82,6 +84,8 @@ def find_taxonomy(taxonomy: str | Path | Taxonomy | networkx.DiGraph[Any] | Any)
     """
     if isinstance(taxonomy, Taxonomy):
         return taxonomy
+    if isinstance(taxonomy, Path) or (isinstance(taxonomy, str) and Path(taxonomy).suffix in SUFFIXES):
+        return from_networkx(read_taxonomy(taxonomy), name=str(taxonomy))
     if isinstance(taxonomy, str):
         from .plugins import taxonomies
 
