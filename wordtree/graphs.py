@@ -325,6 +325,7 @@ def _categories(source: Source, items: list[Item]) -> tuple[list[Entry], bool, b
         if not isinstance(item.value, dict) or "name" not in item.value:
             source.fault(item.line, f"{_shown(item)}; an entry is a mapping with name and parent, or supercategory")
             continue
+        noted = len(source.faults)
         name = _text(source, item.value["name"])
         # A COCO category's id is the data set's own number; what its supercategory names is a name.
         id_ = name if is_coco or "id" not in item.value else _text(source, item.value["id"])
@@ -333,7 +334,8 @@ def _categories(source: Source, items: list[Item]) -> tuple[list[Entry], bool, b
         parents = [_text(source, one) for one in given if one.value not in (None, "")]
         if is_coco and parents == [name]:  # COCO's person is its own supercategory
             parents = []
-        entries.append(Entry(item.line, id_, name, parents))
+        if len(source.faults) == noted:
+            entries.append(Entry(item.line, id_, name, parents))
     return entries, not is_coco, True
 
 
@@ -342,16 +344,18 @@ def _data_set(source: Source, top: Item) -> Graph:
     if "tree" not in top.value:
         line = top.value["names"].line
         source.stop(line, "names without a tree; give `tree:` beside it, a list of what stands above each name")
-    names = [_text(source, item) for item in _listed(source, top.value["names"], "names")]
+    listed = _listed(source, top.value["names"], "names")
+    names = [_text(source, item) for item in listed]
     above = _listed(source, top.value["tree"], "tree")
     if len(above) != len(names):
         line = top.value["tree"].line
         source.stop(line, f"{len(above)} entries of tree for {len(names)} names; give one a name, '' at the top")
     by_index = all(type(item.value) is int for item in above)
     entries, steps_above = [], []
-    for name, item in zip(names, above, strict=True):
+    for given, name, item in zip(listed, names, above, strict=True):
         path = _path_above(source, item, name, names if by_index else [])
-        entries.append(Entry(item.line, name, name, path[-1:]))
+        if name or given.value == "":  # anything else is noted
+            entries.append(Entry(item.line, name, name, path[-1:]))
         steps_above += [(item.line, upper, lower) for upper, lower in pairwise(path)]
     graph = _join(source, entries, closed=False, once=True)
     tops = {entry.id for entry in entries if not entry.parents}
@@ -399,7 +403,9 @@ def _nested(source: Source, top: Item) -> Graph:
             if isinstance(one.value, dict):
                 children += one.value.items()
             elif one is not item and not isinstance(one.value, list):
-                children.append((_text(source, one), Item(one.line, None)))
+                id_ = _text(source, one)
+                if id_ or one.value == "":  # anything else is noted
+                    children.append((id_, Item(one.line, None)))
             elif one.value is not None:
                 source.fault(one.line, f"{_shown(one)}; give what stands below as a list, `dog: [poodle, beagle]`")
         below = []
