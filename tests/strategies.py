@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import networkx
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from wordtree import WordTree
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# A busy machine is no fault of the code: no example has a time to keep.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 NAMES = ["dog", "Cat", "a, b", 'say "x"', "été", "x"]
 

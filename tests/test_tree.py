@@ -15,7 +15,10 @@ from strategies import trees
 from wordtree import WordTree, WordTreeError, build_tree
 from wordtree.tree import arrange
 
-MODULES = ["build", "edit", "errors", "formats", "labels", "plugins", "show", "taxonomy", "tree", "web", "wordnet"]
+MODULES = [
+    *("build", "check", "edit", "errors", "formats", "graphs", "labels", "plugins"),
+    *("show", "taxonomy", "tree", "web", "wordnet"),
+]
 
 
 def slow_path(tree: WordTree, node: int) -> list[int]:

@@ -25,14 +25,14 @@ def check(path: str | Path) -> tuple[list[Fault], list[str]]:
         WordTreeError: a suffix of none of the files that can be checked.
 
     Example:
-        >>> import os, tempfile
-        >>> os.chdir(tempfile.mkdtemp())
-        >>> _ = Path("zoo.tree").write_text("animal -1\\nplant -1\\ndog 0\\noak 1\\ncat 0\\ndog 9\\n")
-        >>> for fault in check("zoo.tree")[0]:
-        ...     print(fault)
-        zoo.tree:5: 'cat' stands apart from its siblings under parent 0; put it below line 3
-        zoo.tree:6: id 'dog' stands on line 3 already; ids stand once
-        zoo.tree:6: parent 9 of 'dog', which is not there; lines go from 0 to 5
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "zoo.tree")
+        >>> _ = path.write_text("animal -1\\nplant -1\\ndog 0\\noak 1\\ncat 0\\ndog 9\\n")
+        >>> for fault in check(path)[0]:
+        ...     print(f"line {fault.line}: {fault.what}")
+        line 5: 'cat' stands apart from its siblings under parent 0; put it below line 3
+        line 6: id 'dog' stands on line 3 already; ids stand once
+        line 6: parent 9 of 'dog', which is not there; lines go from 0 to 5
     """
     path = Path(path)
     known = (*SUFFIXES, ".names", ".map")
