@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from random_trees import trees
+from strategies import trees
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps
 from wordtree.merging import Comparison, Label, compare, merge

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_trees import trees
+from strategies import trees
 
 from wordtree import WordTree, WordTreeError
 from wordtree.metrics import calibration, common, expand_detections, hierarchical_scores, operating_curve
