@@ -12,7 +12,7 @@ from . import wordnet
 from .errors import WordTreeError
 from .formats import scan_map, tree_of
 from .graphs import SUFFIXES, Graph, scan_darknet, scan_document, scan_names, scan_table
-from .labels import _WORDNET_ID, LabelMap
+from .labels import WORDNET_ID, LabelMap
 from .scan import DELIMITERS, Fault, Item, Source, Stopped, Table, document_of, lines_of, table_of
 from .show import summary
 
@@ -124,7 +124,7 @@ def _labels(source: Source, pairs: list[tuple[int, str, str]]) -> list[str]:
             source.fault(line, f"label {label!r} with id {id_!r}; give both")
         elif line_of.setdefault(label, line) != line:
             source.fault(line, f"label {label!r} stands on line {line_of[label]} already; labels are unique")
-        if _WORDNET_ID.fullmatch(id_):
+        if WORDNET_ID.fullmatch(id_):
             try:
                 wordnet.id_of(id_)
             except WordTreeError as error:

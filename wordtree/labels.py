@@ -28,7 +28,7 @@ from .tree import WordTree
 if TYPE_CHECKING:
     from .guess import Review
 
-_WORDNET_ID = re.compile(r"n\d{8}|.+\.n\.\d{1,3}")
+WORDNET_ID = re.compile(r"n\d{8}|.+\.n\.\d{1,3}")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class LabelMap:
         lost: list[tuple[Row, WordTreeError]] = []
         for row in rows:
             try:
-                ids[row.label] = wordnet.id_of(row.id) if row.word or _WORDNET_ID.fullmatch(row.id) else row.id
+                ids[row.label] = wordnet.id_of(row.id) if row.word or WORDNET_ID.fullmatch(row.id) else row.id
             except WordTreeError as error:
                 lost.append((row, error))
         if lost and missing == "error":
@@ -234,17 +234,6 @@ def label_maps() -> Offered[LabelMap]:
     from . import plugins
 
     return plugins.label_maps()
-
-
-def looks_like_labels(path: Path) -> bool:
-    """Whether a file is to be read as a label map: its suffix is a map's alone, or it does not begin as a tree does."""
-    if path.suffix in (".csv", ".json"):
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            head = file.read(4096)
-        if path.suffix == ".csv":
-            return "parent" not in head.split("\n", 1)[0]
-        return '"format": "wordtree"' not in head
-    return path.suffix in _READERS
 
 
 # ---------------------------------------------------------------------- readers

@@ -84,7 +84,7 @@ def find_taxonomy(taxonomy: str | Path | Taxonomy | networkx.DiGraph[Any] | Any)
     """
     if isinstance(taxonomy, Taxonomy):
         return taxonomy
-    if isinstance(taxonomy, Path) or (isinstance(taxonomy, str) and Path(taxonomy).suffix in SUFFIXES):
+    if isinstance(taxonomy, str | Path) and Path(taxonomy).suffix in SUFFIXES:
         return from_networkx(read_taxonomy(taxonomy), name=str(taxonomy))
     if isinstance(taxonomy, str):
         from .plugins import taxonomies
