@@ -67,30 +67,24 @@ def loss(tree: WordTree, device: torch.device, rounds: int) -> None:
 
 def softmax(tree: WordTree, device: torch.device, rounds: int) -> None:
     """Grouped log-softmax of channels-first logits beside a flat one."""
-    for rows in ROWS:
-        logits = drawn(tree, rows, device)[0].T.contiguous()
-        wide = logits.T.contiguous()
-        ratio = compare(
-            lambda logits=logits: tree_log_softmax(logits, tree, dim=0),  # type: ignore[misc]
-            lambda wide=wide: wide.log_softmax(-1),  # type: ignore[misc]
-            device,
-            rounds,
-        )
-        told("log-softmax, channels first", rows, ratio)
+    channels_first("log-softmax", tree_log_softmax, tree, device, rounds)
 
 
 def prob(tree: WordTree, device: torch.device, rounds: int) -> None:
     """Log-probabilities of all nodes, channels-first, beside a flat log-softmax."""
+    channels_first("log-probabilities of all nodes", tree_log_prob, tree, device, rounds)
+
+
+def channels_first(
+    what: str, function: Callable[..., Tensor], tree: WordTree, device: torch.device, rounds: int
+) -> None:
+    """Beside a flat log-softmax of the same tensor, and of its transpose, which is a flat softmax's own best layout."""
     for rows in ROWS:
-        logits = drawn(tree, rows, device)[0].T.contiguous()
-        wide = logits.T.contiguous()
-        ratio = compare(
-            lambda logits=logits: tree_log_prob(logits, tree, dim=0),  # type: ignore[misc]
-            lambda wide=wide: wide.log_softmax(-1),  # type: ignore[misc]
-            device,
-            rounds,
-        )
-        told("log-probabilities of all nodes", rows, ratio)
+        wide = drawn(tree, rows, device)[0]
+        logits = wide.T.contiguous()
+        ours = partial(function, logits, tree, dim=0)
+        told(f"{what}, beside a flat log-softmax", rows, compare(ours, partial(logits.log_softmax, 0), device, rounds))
+        told("    beside one along rows", rows, compare(ours, partial(wide.log_softmax, -1), device, rounds))
 
 
 def descent(tree: WordTree, device: torch.device, rounds: int) -> None:

@@ -167,6 +167,7 @@ def test_nodes_in_the_middle_give_the_loss_and_gradient_of_nodes_at_the_end(tree
 @pytest.mark.parametrize("rows", [1, 2000])
 def test_blocks_that_fill_the_cache_and_blocks_that_do_not_agree(rows):
     tree = random_tree(3 * CACHE // 2000)
+    assert rows == 1 or len(tree) * rows > 2 * CACHE
     x = torch.randn(len(tree), rows, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(len(tree), rows, dtype=torch.float64)
     for function in (tree_log_softmax, tree_log_prob):

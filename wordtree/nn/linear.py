@@ -230,12 +230,11 @@ def head_loss(
     """Losses [rows] of the layer, and what the backward pass needs."""
     asked, members = ask_paths(tree_index(tree, x.device), targets)
     columns, place = _union(asked, copy, weight.shape)
-    part = weight.flatten(0, 1).index_select(0, columns).to(x.dtype)
-    if _one_by_one(x, asked.row, columns):
-        pattern = _csr(asked.row, place, x.new_zeros(len(place)), (len(x), len(columns)))
-        values = torch.sparse.sampled_addmm(pattern, x, part.T, beta=0.0).values()
+    whole = weight.flatten(0, 1)  # [copies * nodes, features]
+    if _one_by_one(x, whole, asked.row, columns):
+        values = _products(x, whole, asked.row, columns[place])
     else:
-        values = (x @ part.T)[asked.row, place]
+        values = (x @ whole.index_select(0, columns).to(x.dtype).T)[asked.row, place]
     values = at_least_float32(values + bias.flatten()[columns[place]].to(values.dtype))
     if known is not None:
         known = known[asked.node] if known.dim() == 1 else known[asked.row, asked.node]
@@ -249,18 +248,16 @@ def head_loss_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x, weight and bias."""
     columns, row, place, derivative = read
-    dtype = x.dtype
-    outer = (grad[row] * derivative).to(dtype)  # [asked]
-    part = weight.flatten(0, 1).index_select(0, columns).to(dtype)
-    shape = (len(x), len(columns))
-    if _one_by_one(x, row, columns):
-        csr = _csr(row, place, outer, shape)
+    outer = (grad[row] * derivative).to(x.dtype)  # [asked]
+    whole = weight.flatten(0, 1)
+    if _one_by_one(x, whole, row, columns):
         turned = torch.argsort(place, stable=True)
-        of_x, of_part = csr @ part, _csr(place[turned], row[turned], outer[turned], shape[::-1]) @ x
+        of_x = _weighted_sums(whole, columns[place], row, len(x), outer)
+        of_part = _weighted_sums(x, row[turned], place[turned], len(columns), outer[turned])
     else:
-        spread = x.new_zeros(shape)
+        spread = x.new_zeros(len(x), len(columns))
         spread[row, place] = outer
-        of_x, of_part = spread @ part, spread.T @ x
+        of_x, of_part = spread @ whole.index_select(0, columns).to(x.dtype), spread.T @ x
     of_bias = torch.zeros_like(bias)
     of_bias.view(-1).index_add_(0, columns[place], outer.to(bias.dtype))
     of_part = of_part.to(weight.dtype)
@@ -300,16 +297,27 @@ def _union(asked: Asked, copy: Tensor | None, shape: torch.Size) -> tuple[Tensor
     return wanted.nonzero()[:, 0], (wanted.cumsum(0) - 1)[column]
 
 
-def _one_by_one(x: Tensor, row: Tensor, columns: Tensor) -> bool:
+def _one_by_one(x: Tensor, whole: Tensor, row: Tensor, columns: Tensor) -> bool:
     """Whether so few products are asked for that computing them one by one beats the whole rows x columns."""
-    able = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and torch.backends.mkl.is_available()
-    return able and len(row) < SPARSE_BELOW * len(x) * len(columns)
+    able = x.device.type == "cpu" and x.dtype == whole.dtype and x.dtype in (torch.float32, torch.float64)
+    return able and torch.backends.mkl.is_available() and len(row) < SPARSE_BELOW * len(x) * len(columns)
 
 
-def _csr(row: Tensor, place: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A sparse matrix from entries sorted by row and, inside a row, by place."""
-    starts = torch.zeros(shape[0] + 1, dtype=torch.int64)
-    torch.cumsum(torch.bincount(row, minlength=shape[0]), 0, out=starts[1:])
+def _products(x: Tensor, whole: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """x[row] . whole[column] for pairs sorted by row and, inside a row, by column; nothing of either is copied."""
+    starts = torch.zeros(len(x) + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(row, minlength=len(x)), 0, out=starts[1:])
     with warnings.catch_warnings():  # torch calls the format beta, once a process
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(starts, place, values, shape, check_invariants=False)
+        pattern = torch.sparse_csr_tensor(
+            starts, column, x.new_zeros(len(column)), (len(x), len(whole)), check_invariants=False
+        )
+    values: Tensor = torch.sparse.sampled_addmm(pattern, x, whole.T, beta=0.0).values()
+    return values
+
+
+def _weighted_sums(table: Tensor, index: Tensor, owner: Tensor, owners: int, weight: Tensor) -> Tensor:
+    """float [owners, features]: each owner's sum of weight * table[index]; entries sorted by owner."""
+    count = torch.bincount(owner, minlength=owners)
+    starts = count.cumsum(0) - count
+    return nn.functional.embedding_bag(index, table, starts, mode="sum", per_sample_weights=weight)
