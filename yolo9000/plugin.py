@@ -24,13 +24,12 @@ def register_detectors() -> Iterable[Detector]:
 
 def zoo_labels() -> LabelMap:
     """The labels of the embedded set: the fine classes, then the boxed groups that are no fine class themselves."""
-    from wordtree.wordnet import id_of
-
     with (files("yolo9000") / "data" / "zoo" / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
     ids = {row["synset"]: row["wnid"] for row in rows}
-    for group in sorted({row["group"] for row in rows if row["group"]}, key=id_of):
-        ids.setdefault(group, id_of(group))
+    groups = {(row["group_wnid"], row["group"]) for row in rows if row["group"]}
+    for id_, group in sorted(groups):
+        ids.setdefault(group, id_)
     return LabelMap("zoo", tuple(ids), tuple(ids.values()))
 
 

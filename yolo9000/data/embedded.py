@@ -62,6 +62,7 @@ class Fine(NamedTuple):
     wnid: str
     group: str  # synset of a boxed group, "" where never boxed
     kind: str  # "boxed", "animal" or "artefact"
+    group_wnid: str
 
 
 class Pack(NamedTuple):
@@ -82,9 +83,7 @@ def classes() -> tuple[Fine, ...]:
 @cache
 def groups() -> dict[str, str]:
     """The boxed groups: synset -> WNID, sorted by WNID."""
-    from wordtree.wordnet import id_of
-
-    return dict(sorted(((g, id_of(g)) for g in {c.group for c in classes() if c.group}), key=lambda pair: pair[1]))
+    return dict(sorted({(c.group, c.group_wnid) for c in classes() if c.group}, key=lambda pair: pair[1]))
 
 
 @cache
