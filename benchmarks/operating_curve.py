@@ -4,9 +4,9 @@
     python benchmarks/operating_curve.py --picture docs/operating-curve.png
 
 A linear layer of each form is trained on the features of the shipped checkpoint's trunk, of drawings cut out of the
-embedded set, with its fine labels; it is tested on other drawings of the same families, and on a family that neither
-the trunk nor the layer has seen. The curve (Valmadre, NeurIPS 2022) shows the share of correct answers against how much
-of the truth the answers tell, as the threshold on Pr falls; its area is what one number can say of it.
+embedded set, with its fine labels; it is tested on the same drawings in other scenes, and on a family of drawings that
+neither the trunk nor the layer has seen. The curve (Valmadre, NeurIPS 2022) shows the share of correct answers against
+how much of the truth the answers tell, as the threshold on Pr falls; its area is what one number can say of it.
 """
 
 import argparse
@@ -108,7 +108,7 @@ def draw(curves: dict[tuple[str, str], list[Curve]], path: Path) -> None:
             curve = curves[split, form][0]
             order = np.argsort(curve.information, kind="stable")
             panel.plot(curve.information[order], curve.correct[order], label=name)
-        panel.set_title({"seen": "other drawings of the families seen", "unseen": "a family never seen"}[split])
+        panel.set_title({"seen": "drawings seen, in other scenes", "unseen": "a family of drawings never seen"}[split])
         panel.set_xlabel("information told, share of the truth's bits")
         panel.set_ylim(0, 1.02)
         panel.grid(alpha=0.3)

@@ -109,6 +109,21 @@ def test_merge_and_labels(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert "no label map 'coc'; did you mean 'coco'" in fails(capsys, "labels", "coc")
 
 
+def test_build_takes_each_part_of_a_rule(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    parts = ("--tie", "by name", "--hoist", "--no-collapse", "--no-instances")
+    wordtree(capsys, "build", "coco", "voc", *parts, "-o", tmp_path / "tree.csv")
+    whole = build_tree("coco", "voc", tie="by name", hoist=True, collapse=False, instances=False)
+    assert WordTree.load(tmp_path / "tree.csv") == whole
+    assert "no tie 'longer'; known: by name, shorter" in fails(capsys, "build", "coco", "--tie", "longer")
+
+
+def test_build_reports_what_several_maps_share(capsys: pytest.CaptureFixture[str]) -> None:
+    told = wordtree(capsys, "build", "coco", "voc", "--report")
+    assert "nodes with labels of several maps: 19" in told
+    assert "voc: 20 labels on 20 nodes, knows" in told
+    assert "nodes with labels" not in wordtree(capsys, "build", "coco", "--report")
+
+
 def test_merge_reports_where_maps_meet(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     told = wordtree(capsys, "merge", "coco", "imagenet1k", "--report")
     assert told.startswith("coco: 80 labels on 80 nodes, knows ")

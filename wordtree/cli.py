@@ -57,10 +57,21 @@ def parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build one tree from the labels of one or more data sets")
     build.add_argument("labels", metavar="LABELS", nargs="+", help=f"{maps}; or a word, synset name or id")
     build.add_argument("--rules", default="paper", help="paper (default) or darknet")
-    taxonomy = "a registered taxonomy, or a file (default: wordnet)"
+    build.add_argument("--tie", help="a part of the rules: shorter, or by name")
+    for part, what in (
+        ("collapse", "remove what is no label and has one child"),
+        ("hoist", "move a label's only leaf up beside it"),
+        ("instances", "the Sun stands under star (default)"),
+    ):
+        build.add_argument(f"--{part}", action=argparse.BooleanOptionalAction, default=None, help=what)
+    taxonomy = "a registered taxonomy, a file, or your own copy of WordNet 3.0 (default: wordnet)"
     build.add_argument("--taxonomy", default="wordnet", metavar="NAME_OR_FILE", help=taxonomy)
     build.add_argument("--root", metavar="LABEL", help="the root, as a word, synset name or id of the taxonomy")
-    build.add_argument("--report", action="store_true", help="print what was attached, collapsed and chosen")
+    build.add_argument(
+        "--report",
+        action="store_true",
+        help="print what was attached, collapsed and chosen; of several maps, what they share",
+    )
     build.set_defaults(run=_build)
 
     merge = commands.add_parser("merge", help="merge label maps into one; report where they meet")
@@ -145,9 +156,23 @@ def _build(given: argparse.Namespace) -> None:
             _known_word(word)
     labels: list[LabelMap | list[str]] = [found for found in maps.values() if found is not None]
     labels += [words] if words else []
-    tree = build_tree(*labels, taxonomy=given.taxonomy, rules=given.rules, root=given.root)
+    tree = build_tree(
+        *labels,
+        taxonomy=given.taxonomy,
+        rules=given.rules,
+        root=given.root,
+        tie=given.tie,
+        collapse=given.collapse,
+        hoist=given.hoist,
+        instances=given.instances is not False,
+    )
     if given.report:
         print(tree.report)
+        several = [found for found in maps.values() if found is not None]
+        if len(several) > 1:
+            from .merging import compare
+
+            print(f"\n{compare(several, tree)}")
     if given.out is None:
         print(f"{summary(tree)}; -o FILE writes it")
     else:
