@@ -23,7 +23,7 @@ from wordtree import WordTree
 from wordtree.metrics import Curve, operating_curve
 from wordtree.nn import pareto, tree_cross_entropy, tree_log_prob
 from yolo9000.data.embedded import Pictures, label_map
-from yolo9000.models import Detector
+from yolo9000.detector import Detector
 
 FORMS = {"conditional": "a softmax a group", "leaf": "one softmax over the leaves"}
 SIDE = 96  # pixels of a cut-out

@@ -17,8 +17,8 @@ import yolo9000
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import descend, tree_log_prob
 from yolo9000.boxes import box_iou
-from yolo9000.darknet19 import Darknet19
-from yolo9000.models import Detector, darknet_reorg
+from yolo9000.darknet19 import Darknet19, darknet_reorg
+from yolo9000.detector import Detector
 from yolo9000.region import decode_xyxy
 
 #      animal  plant

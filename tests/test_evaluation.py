@@ -12,6 +12,7 @@ import yolo9000
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import tree_log_prob
 from yolo9000.boxes import box_iou
+from yolo9000.detector import Detector
 from yolo9000.evaluation import Scored, Truth, average_precision, class_agnostic_recall, score_data, score_nodes
 from yolo9000.region import decode_xyxy
 
@@ -191,7 +192,7 @@ def test_recall_of_nothing():
 # ---------------------------------------------------------------------- a model's boxes
 
 
-def lively_model(tree: WordTree = SMALL) -> yolo9000.models.Detector:
+def lively_model(tree: WordTree = SMALL) -> Detector:
     torch.manual_seed(1)
     model = yolo9000.models.yolo9000(tree, [[1.0, 1.5], [3.0, 2.0]], 32, widths=(4, 6, 8), counts=(1, 1, 1))
     torch.nn.init.normal_(model.head.boxes.weight, std=2.0)

@@ -20,6 +20,7 @@ from yolo9000 import checkpoints, training
 from yolo9000.checkpoints import load_model, read_tensors, save_model, save_tensors
 from yolo9000.config import Config, config_of
 from yolo9000.data import embedded
+from yolo9000.detector import Detector
 
 SMALL = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
 
@@ -29,7 +30,7 @@ def settings(**options) -> list[str]:
     return [word for key, value in {**TINY, **options}.items() for word in ("--set", f"{key}={json.dumps(value)}")]
 
 
-def small_model(tree: WordTree = SMALL, seed: int = 0) -> yolo9000.models.Detector:
+def small_model(tree: WordTree = SMALL, seed: int = 0) -> Detector:
     torch.manual_seed(seed)
     return yolo9000.models.yolo9000(tree, [[1.0, 1.0]], size=32, widths=(4, 8), counts=(1, 1)).eval()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from wordtree import LabelMap, WordTree, WordTreeError
 
 from . import models
+from .detector import Detector
 
 FORMAT = 1
 
@@ -63,7 +64,7 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
 
 
 def save_model(
-    path: Path, model: models.Detector, labels: LabelMap | None = None, about: str = "", half: bool = False
+    path: Path, model: Detector, labels: LabelMap | None = None, about: str = "", half: bool = False
 ) -> Path:
     """Write a detector whole: tensors, its numbers, its tree, the labels it was trained on.
 
@@ -82,7 +83,7 @@ def save_model(
     return save_tensors(path, state, header)
 
 
-def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[models.Detector, dict[str, Any]]:
+def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[Detector, dict[str, Any]]:
     """Read a detector that `save_model` wrote, ready to detect; and the header.
 
     Raises:

@@ -1,8 +1,9 @@
 """Darknet-19's blocks (paper section 3, table 6): 3x3 convolutions that double the channels after each pooling, 1x1
-convolutions between them that halve, batch-norm and leaky rectifier after each."""
+convolutions between them that halve, batch-norm and leaky rectifier after each; and YOLOv2's passthrough."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 WIDTHS = (32, 64, 128, 256, 512, 1024)
@@ -64,3 +65,35 @@ class Darknet19(nn.Module):
         for stage in self.stages:
             before, features = features, stage(features)
         return before, features
+
+
+class Passthrough(nn.Module):
+    """YOLOv2's passthrough (paper section 2, "Fine-Grained Features"): the finer map, folded, beside the coarse one.
+
+    Args:
+        fine, coarse: channels of the trunk's last two stages.
+        squeeze: 1x1 channels before folding (64 in Darknet's later cfgs, 0 for none as in the paper: 2048 + 1024).
+        width: channels of the 3x3 convolutions.
+    """
+
+    def __init__(self, fine: int, coarse: int, squeeze: int, width: int) -> None:
+        super().__init__()
+        self.deep = nn.Sequential(ConvBlock(coarse, width, 3), ConvBlock(width, width, 3))
+        self.squeeze = ConvBlock(fine, squeeze, 1) if squeeze else nn.Identity()
+        self.join = ConvBlock(4 * (squeeze or fine) + width, width, 3)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """[b, fine, 2h, 2w] and [b, coarse, h, w] -> [b, width, h, w]."""
+        folded = darknet_reorg(self.squeeze(fine))
+        return self.join(torch.cat((folded, self.deep(coarse)), dim=1))  # type: ignore[no-any-return]
+
+
+def darknet_reorg(x: Tensor, stride: int = 2) -> Tensor:
+    """Darknet's `reorg`: [b, c, h, w] -> [b, c * s^2, h / s, w / s]. Not space-to-depth; trained weights need it.
+
+    The input is read as [c / s^2, h * s, w * s], folded there, and the result is read as [c * s^2, h / s, w / s].
+    """
+    b, c, h, w = x.shape
+    s = stride
+    view = x.reshape(b, c // s**2, h, s, w, s).permute(0, 3, 5, 1, 2, 4)
+    return view.reshape(b, c * s * s, h // s, w // s)

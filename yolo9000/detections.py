@@ -41,7 +41,7 @@ class Detections:
 
     @classmethod
     def of(cls, image: Tensor, found: dict[str, Any], tree: WordTree, source: str) -> "Detections":
-        """From a detector's own result for one image (`models.Detector.detect`)."""
+        """From a detector's own result for one image (`Detector.detect`)."""
         paths = tuple(found["paths"])
         steps = found["path_probs"].tolist()
         probs = tuple(tuple(row[: len(path)]) for row, path in zip(steps, paths, strict=True))

@@ -20,8 +20,8 @@ from torchvision.ops import batched_nms, nms
 
 from wordtree import WordTree, WordTreeError
 
+from .detector import Detector
 from .images import Placement, place_back
-from .models import Detector
 from .region import decode_xyxy
 
 SCORE_THRESHOLD = 0.005  # Darknet's validation threshold

@@ -11,8 +11,8 @@ from wordtree.errors import unknown
 
 from .checkpoints import load_model
 from .detections import Detections
+from .detector import Detector
 from .images import Source, as_image, sources_of
-from .models import Detector
 
 SHIPPED = "zoo.safetensors"
 MODES = ("paper",)

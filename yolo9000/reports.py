@@ -18,8 +18,8 @@ from torchvision.ops import nms
 
 from .config import Config
 from .data import embedded
+from .detector import Detector
 from .evaluation import average_precision, class_agnostic_recall, score_data
-from .models import Detector
 
 ROWS = {
     "boxed_groups": "boxed groups",

@@ -1,0 +1,55 @@
+"""The readings of YOLO9000 by name: what the paper says, and what two releases of the original program do.
+
+Where they agree nothing stands here; where they differ, each difference is one field.
+"""
+
+from dataclasses import dataclass
+
+from wordtree.errors import unknown
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a detector of one reading detects.
+
+    Attributes:
+        name: "paper", "darknet" (the release of 2017-01 that YOLO9000 came with), "darknet-2018" (the last one).
+        threshold: on the score.
+        tree_threshold: of the descent.
+        iou: the overlap above which a lesser box is suppressed.
+        rule: of the descent, see `wordtree.nn.descend`.
+        placement: how an image is laid on the input: "stretch", "darknet-stretch" or "darknet-letterbox".
+        score: "product", objectness x Pr(node); or "objectness", which Darknet reports alone with a tree.
+        suppression: with a tree, a box suppresses lesser ones among its "relatives", of "all" nodes, or of the "same"
+            node. A flat model's boxes suppress those of the same class in every reading.
+    """
+
+    name: str
+    threshold: float
+    tree_threshold: float
+    iou: float
+    rule: str
+    placement: str
+    score: str
+    suppression: str
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("paper", 0.25, 0.5, 0.45, "path", "stretch", "product", "relatives"),
+        Mode("darknet", 0.24, 0.5, 0.4, "darknet", "darknet-stretch", "objectness", "all"),
+        Mode("darknet-2018", 0.5, 0.5, 0.45, "darknet-2018", "darknet-letterbox", "objectness", "same"),
+    )
+}
+
+
+def find_mode(name: str) -> Mode:
+    """The mode of a name.
+
+    Raises:
+        WordTreeError: an unknown name; it lists the known ones.
+    """
+    if name not in MODES:
+        raise unknown("mode", name, MODES)
+    return MODES[name]
