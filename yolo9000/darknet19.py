@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .batchnorm import BatchNorm
+
 WIDTHS = (32, 64, 128, 256, 512, 1024)
 COUNTS = (1, 1, 3, 3, 5, 5)
 
@@ -16,7 +18,7 @@ class ConvBlock(nn.Sequential):
     def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
         super().__init__(
             nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(channels_out),
+            BatchNorm(channels_out),
             nn.LeakyReLU(0.1, inplace=True),
         )
 
