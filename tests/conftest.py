@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,22 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     run = yolo9000.train(joint=True, out=tmp_path_factory.mktemp("tiny") / "run", progress=False, **TINY)
     torch.set_num_threads(before)
     return run
+
+
+@pytest.fixture(scope="session")
+def darknet_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """The random .weights file of a cfg of the reference values, made once; none is left afterwards."""
+    from oracle import make_weights
+
+    folder = tmp_path_factory.mktemp("darknet-weights")
+
+    def file(name: str) -> Path:
+        path = folder / f"{name}-random.weights"
+        return path if path.exists() else make_weights(name, path)
+
+    yield file
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def command(*words: str | Path, code: str = "", **options: Any) -> "subprocess.CompletedProcess[str]":

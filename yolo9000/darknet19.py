@@ -1,7 +1,8 @@
 """Darknet-19's blocks (paper section 3, table 6): 3x3 convolutions that double the channels after each pooling, 1x1
 convolutions between them that halve, batch-norm and leaky rectifier after each; and YOLOv2's passthrough."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +13,77 @@ WIDTHS = (32, 64, 128, 256, 512, 1024)
 COUNTS = (1, 1, 3, 3, 5, 5)
 
 
-class ConvBlock(nn.Sequential):
-    """Convolution without bias, batch-norm, leaky rectifier of slope 0.1. [b, c_in, h, w] -> [b, c_out, h, w]."""
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky": lambda: nn.LeakyReLU(0.1, inplace=True),
+    "linear": nn.Identity,
+    "relu": lambda: nn.ReLU(inplace=True),
+    "logistic": nn.Sigmoid,
+}
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+
+class ConvBlock(nn.Sequential):
+    """Convolution without bias, batch-norm, leaky rectifier of slope 0.1. [b, c_in, h, w] -> [b, c_out, h, w].
+
+    Args:
+        channels_in, channels_out, kernel: of the convolution.
+        stride, padding: likewise; a padding of half the kernel where left out.
+        activation: "leaky", "linear", "relu" or "logistic".
+        normalized: False for a bias in place of batch-norm.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int | None = None,
+        activation: str = "leaky",
+        normalized: bool = True,
+    ) -> None:
+        padding = kernel // 2 if padding is None else padding
         super().__init__(
-            nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False),
-            BatchNorm(channels_out),
-            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=not normalized),
+            BatchNorm(channels_out) if normalized else nn.Identity(),
+            ACTIVATIONS[activation](),
         )
 
 
-class Darknet19(nn.Module):
+class MaxPool(nn.Module):
+    """Darknet's pooling: `(side + 2 padding) // stride` windows, the first `padding` before the edge; what lies outside
+    counts for nothing. Size 2 and stride 1, the tiny networks' last, keeps the map's size."""
+
+    def __init__(self, size: int, stride: int, padding: int | None = None) -> None:
+        super().__init__()
+        self.size = size
+        self.stride = stride
+        self.padding = (size - 1) // 2 if padding is None else padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, c, h, w] -> [b, c, (h + 2 padding) // stride, (w + 2 padding) // stride]."""
+        sides = []
+        for side in (x.shape[3], x.shape[2]):
+            windows = (side + 2 * self.padding) // self.stride
+            sides += [self.padding, (windows - 1) * self.stride + self.size - self.padding - side]
+        return nn.functional.max_pool2d(nn.functional.pad(x, sides, value=-math.inf), self.size, self.stride)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, stride={self.stride}, padding={self.padding}"
+
+
+class Trunk(nn.Module):
+    """What turns an image into features.
+
+    Attributes:
+        channels: of the output.
+        stride: pixels a cell of the output.
+    """
+
+    channels: int
+    stride: int
+
+
+class Darknet19(Trunk):
     """The trunk: an image in, features at stride `2 ** (stages - 1)` out.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from wordtree import WordTree, WordTreeError
 
 from .boxes import check_boxes, suppress_relatives
-from .darknet19 import Darknet19, Passthrough
+from .darknet19 import Darknet19, Passthrough, Trunk
 from .head import Region, RegionHead
 from .images import Placement, place, place_back, place_boxes
 from .loss import LossScales, Target, region_losses
@@ -39,15 +39,17 @@ class Detector(nn.Module):
         letterbox: keep the aspect of images instead of stretching them.
         detections: at most so many an image, the best.
         options: the numbers it was built with, which its weights file keeps.
+        origin: the header of the .weights file that its weights came from; None for our own.
     """
 
-    def __init__(self, trunk: Darknet19, neck: nn.Module, head: RegionHead, size: int) -> None:
+    def __init__(self, trunk: Trunk, neck: nn.Module, head: RegionHead, size: int) -> None:
         super().__init__()
         self.trunk = trunk
         self.neck = neck
         self.head = head
         self.size = size
         self.options: dict[str, Any] = {}
+        self.origin: tuple[int, ...] | None = None
         self.threshold = 0.25
         self.tree_threshold = 0.5
         self.iou = 0.45
@@ -92,9 +94,18 @@ class Detector(nn.Module):
 
     def region(self, batch: Tensor) -> Region:
         """float [b, 3, h, w] -> what the head gives. (A trunk with a passthrough reads its last two stages.)"""
-        if isinstance(self.neck, Passthrough):
-            return self.head(self.neck(*self.trunk.forward_both(batch)))  # type: ignore[no-any-return]
-        return self.head(self.neck(self.trunk(batch)))  # type: ignore[no-any-return]
+        return self.head(self.features(batch))  # type: ignore[no-any-return]
+
+    def features(self, batch: Tensor) -> Tensor:
+        """float [b, 3, h, w] -> what the head reads, [b, channels, h/stride, w/stride]."""
+        if isinstance(self.neck, Passthrough) and isinstance(self.trunk, Darknet19):
+            return self.neck(*self.trunk.forward_both(batch))  # type: ignore[no-any-return]
+        return self.neck(self.trunk(batch))  # type: ignore[no-any-return]
+
+    def raw(self, batch: Tensor) -> Tensor:
+        """Every logit as Darknet lays them out: float [b, 3, h, w] -> [b, anchors * (5 + nodes), h, w], of each anchor
+        tx, ty, tw, th, to, then the classes. Detection makes no such tensor; this is for a look from outside."""
+        return self.head.dense(self.features(batch))
 
     @torch.no_grad()
     def detect(self, region: Region, placed: Sequence[Placement]) -> list[Detection]:

@@ -1,52 +1,87 @@
 """Networks: a model is a function with defaults, every number by keyword."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wordtree import WordTree, WordTreeError
-from wordtree.nn import TreeLinear, tree_log_prob
+from wordtree.errors import unknown
 
-from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, Passthrough
+from .cfg import Cfg, flat_tree, named, names_of
+from .classifier import TreeClassifier
+from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, MaxPool, Passthrough, Trunk
 from .detector import Detector
 from .head import RegionHead
-from .loss import Target
+from .network import CfgTrunk, check_square, split_head
 
-# anchors in cells of stride 32, Darknet's yolo9000.cfg and yolo-voc.cfg
+__all__ = [
+    "ANCHORS",
+    "TINY_ANCHORS",
+    "YOLO9000_ANCHORS",
+    "YOLOV2_ANCHORS",
+    "TreeClassifier",
+    "build",
+    "classifier",
+    "darknet19",
+    "from_cfg",
+    "yolo9000",
+    "yolov2",
+    "yolov2_tiny",
+]
+
+Network = Detector | TreeClassifier
+Classes = WordTree | Sequence[str] | int  # a tree; flat classes by name; so many flat classes
+Anchors = str | Sequence[Sequence[float]]  # of `ANCHORS` by name; or width and height of each, in cells
+
+# in cells of stride 32, from Darknet's cfgs: of 2016 with the 2048-channel passthrough, since 2017 with the 256-channel
 YOLO9000_ANCHORS = ((0.77871, 1.14074), (3.00525, 4.31277), (9.22725, 9.61974))
 YOLOV2_ANCHORS = ((1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053), (11.2364, 10.0071))
 TINY_ANCHORS = ((1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11), (16.62, 10.52))
+ANCHORS: dict[str, Sequence[Sequence[float]]] = {
+    "voc-2016": TINY_ANCHORS,
+    "voc-2017": YOLOV2_ANCHORS,
+    "coco-2016": (
+        (0.738768, 0.874946), (2.42204, 2.65704), (4.30971, 7.04493), (10.246, 4.59428), (12.6868, 11.8741),
+    ),
+    "coco-2017": (
+        (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828),
+    ),
+    "yolo9000": YOLO9000_ANCHORS,
+}  # fmt: skip
 
 
-def classifier(tree: WordTree, trunk: Darknet19 | None = None) -> "TreeClassifier":
+def darknet19(
+    tree: Classes = 1000, size: int = 224, widths: Sequence[int] = WIDTHS, counts: Sequence[int] = COUNTS
+) -> TreeClassifier:
+    """Darknet-19 as a classifier (paper sections 3 and 4), over flat classes or over a tree.
+
+    Args:
+        tree: the classes: a tree, names, or a number of flat classes. With YOLO9000's tree it is Darknet's darknet9000.
+        size: pixels of the input that it is for, 224 or 448 in the paper; it takes any.
+        widths, counts: the trunk's stages, see `Darknet19`.
+
+    Example:
+        >>> model = darknet19(["cat", "dog"], widths=(8, 16), counts=(1, 1)).eval()
+        >>> model(torch.rand(1, 3, 32, 32)).exp().sum(1).item()  # log Pr of each
+        1.0...
+    """
+    model = classifier(_tree(tree), Darknet19(widths, counts))
+    model.size = _checked(size, model.trunk)
+    model.options = {"network": "darknet19", "size": size, "widths": list(widths), "counts": list(counts)}
+    return model
+
+
+def classifier(tree: WordTree, trunk: Trunk | None = None) -> TreeClassifier:
     """A tree classifier on a trunk: what the trunk learns from before it detects (paper section 3)."""
     return TreeClassifier(trunk or Darknet19(), tree)
 
 
-class TreeClassifier(nn.Module):
-    """Trunk, mean over cells, TreeLinear. The mean before the 1x1 layer equals Darknet-19's mean after it.
-
-    Training, `model(images, targets) -> {"image_label": loss}`; evaluation, `model(images)` -> log Pr(node) [b, nodes].
-    """
-
-    def __init__(self, trunk: Darknet19, tree: WordTree) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.classes = TreeLinear(trunk.channels, tree)
-
-    def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> dict[str, Tensor] | Tensor:
-        """images: float [b, 3, h, w] in 0..1; targets: {"labels" int64 [1]} each."""
-        features = self.trunk(images).mean((2, 3)).float()
-        if not self.training:
-            return tree_log_prob(self.classes(features), self.classes.tree)
-        labels = torch.cat([target["labels"][:1] for target in targets or ()])
-        return {"image_label": self.classes.loss(features, labels)}
-
-
 def yolo9000(
-    tree: WordTree,
-    anchors: Sequence[Sequence[float]] = YOLO9000_ANCHORS,
+    tree: Classes,
+    anchors: Anchors = "yolo9000",
     size: int = 416,
     widths: Sequence[int] = WIDTHS,
     counts: Sequence[int] = COUNTS,
@@ -55,8 +90,8 @@ def yolo9000(
     """YOLO9000 (paper section 4): Darknet-19, three priors, a tree. The released network has nothing between.
 
     Args:
-        tree: the classes.
-        anchors: width and height of each prior, in cells.
+        tree: the classes: a tree, names, or a number of flat classes.
+        anchors: width and height of each prior, in cells; or their name in `ANCHORS`.
         size: pixels of the square input, a multiple of the stride.
         widths, counts: the trunk's stages, see `Darknet19`.
         neck: channels of 3x3 convolutions between trunk and head.
@@ -71,46 +106,121 @@ def yolo9000(
     for width in neck:
         blocks.append(ConvBlock(channels, width, 3))
         channels = width
-    priors = torch.as_tensor(anchors, dtype=torch.float32)
-    model = Detector(trunk, nn.Sequential(*blocks), RegionHead(channels, tree, priors), _checked(size, trunk))
-    model.options = {
-        "anchors": priors.tolist(),
-        "size": size,
-        "widths": list(widths),
-        "counts": list(counts),
-        "neck": list(neck),
-    }
+    model = _detector("yolo9000", trunk, nn.Sequential(*blocks), channels, tree, anchors, size)
+    model.options |= {"widths": list(widths), "counts": list(counts), "neck": list(neck)}
     return model
 
 
-def yolov2(
-    tree: WordTree, anchors: Sequence[Sequence[float]] = YOLOV2_ANCHORS, size: int = 416, squeeze: int = 64
-) -> Detector:
-    """YOLOv2 (paper section 2) over a tree; a flat label set is a tree of n leaves.
+def yolov2(tree: Classes = 20, anchors: Anchors | None = None, size: int = 416, squeeze: int = 64) -> Detector:
+    """YOLOv2 (paper section 2).
 
     Args:
-        tree: the classes.
-        anchors: width and height of each prior, in cells.
-        size: pixels of the square input, a multiple of 32.
-        squeeze: 64 as Darknet's cfgs since 2017; 0 for the paper's 26 x 26 x 512 -> 13 x 13 x 2048.
+        tree: the classes: a tree, names, or a number of flat classes; 20 are VOC's, 80 COCO's.
+        anchors: width and height of each prior, in cells; or their name in `ANCHORS`. VOC's of the form if left out.
+        size: pixels of the square input, a multiple of 32; Darknet's cfgs have 416, and 608 for COCO since 2017.
+        squeeze: channels of the 1x1 convolution before the passthrough: 64 as Darknet's cfgs since 2017; 0 for none,
+            the paper's 26 x 26 x 512 -> 13 x 13 x 2048.
+
+    Example:
+        >>> with torch.device("meta"):
+        ...     model = yolov2(80, anchors="coco-2017", size=608)
+        >>> model.raw(torch.zeros(1, 3, 608, 608, device="meta")).shape
+        torch.Size([1, 425, 19, 19])
     """
     trunk = Darknet19()
     neck = Passthrough(trunk.passthrough_channels, trunk.channels, squeeze, 1024)
-    return Detector(trunk, neck, RegionHead(1024, tree, torch.tensor(anchors)), _checked(size, trunk))
+    anchors = anchors or ("voc-2017" if squeeze else "voc-2016")
+    model = _detector("yolov2", trunk, neck, 1024, tree, anchors, size)
+    model.options["squeeze"] = squeeze
+    return model
 
 
-def yolov2_tiny(tree: WordTree, anchors: Sequence[Sequence[float]] = TINY_ANCHORS, size: int = 416) -> Detector:
-    """A small trunk of six plain 3x3 stages and two wide convolutions (Darknet's yolov2-tiny-voc but for its seventh,
-    stride-1 pooling)."""
-    return yolo9000(tree, anchors, size, (16, 32, 64, 128, 256, 512), (1,) * 6, neck=(1024, 1024))
+def yolov2_tiny(tree: Classes = 20, anchors: Anchors = "voc-2016", size: int = 416, last: int = 1024) -> Detector:
+    """YOLOv2's small form: six 3x3 stages, a pooling of stride 1, two wide convolutions.
+
+    Args:
+        tree: the classes: a tree, names, or a number of flat classes; 20 are VOC's, 80 COCO's.
+        anchors: width and height of each prior, in cells; or their name in `ANCHORS` ("coco-2017" for COCO).
+        size: pixels of the square input, a multiple of 32.
+        last: channels of the last convolution before the head: 1024 in Darknet's VOC cfg, 512 in its COCO cfg.
+    """
+    trunk = Darknet19((16, 32, 64, 128, 256, 512), (1,) * 6)
+    neck = nn.Sequential(MaxPool(2, 1), ConvBlock(512, 1024, 3), ConvBlock(1024, last, 3))
+    model = _detector("yolov2_tiny", trunk, neck, last, tree, anchors, size)
+    model.options["last"] = last
+    return model
 
 
-def darknet19(tree: WordTree) -> TreeClassifier:
-    """Darknet-19 as a classifier over a tree (paper section 3 and 4)."""
-    return classifier(tree)
+def from_cfg(
+    cfg: str | Path | Cfg, tree: WordTree | None = None, names: str | Path | Sequence[str] | None = None
+) -> Network:
+    """The network of a Darknet `.cfg`, with random weights: a detector where it ends in [region], else a classifier.
+
+    Args:
+        cfg: the file, or one that was read.
+        tree: the classes, in place of those that the cfg names.
+        names: a .names or .data file, or names, one a class.
+
+    Raises:
+        FileNotFoundError: no such file.
+        WordTreeError: by file and line, what `Cfg` refuses; a tree or names that do not fit.
+    """
+    cfg = cfg if isinstance(cfg, Cfg) else Cfg.read(cfg)
+    layers, (height, width) = cfg.layers(), cfg.size
+    before, head = split_head(layers)
+    if tree is None:
+        tree = cfg.tree(names)
+    elif names is not None:
+        tree = named(tree, names_of(names, cfg.file))
+    if len(tree) != cfg.classes:
+        raise WordTreeError(
+            f"{cfg.file}: {cfg.classes} classes, and {len(tree)} given; give a tree or names of as many"
+        )
+    trunk = CfgTrunk(before, width)
+    options = {"network": "from_cfg", "cfg": cfg.text, "file": cfg.file}
+    section = cfg.head
+    if section is None or section.kind == "softmax":
+        model: Network = TreeClassifier(trunk, tree, width)
+    else:
+        check_square(layers, head, height, width)
+        priors = torch.tensor(section.numbers("anchors")).view(-1, 2)
+        model = Detector(trunk, nn.Identity(), RegionHead(trunk.channels, tree, priors), width)
+    model.options = options
+    return model
 
 
-def _checked(size: int, trunk: Darknet19) -> int:
+def build(options: dict[str, Any], tree: WordTree) -> Network:
+    """The network that a model's `options` tell of, with random weights."""
+    options = dict(options)
+    name = options.pop("network", "yolo9000")  # the first runs had no other
+    if name == "from_cfg":
+        return from_cfg(Cfg(options["cfg"], options["file"]), tree)
+    functions = {"darknet19": darknet19, "yolo9000": yolo9000, "yolov2": yolov2, "yolov2_tiny": yolov2_tiny}
+    if name not in functions:
+        raise unknown("network", str(name), functions)
+    return functions[name](tree, **options)  # type: ignore[no-any-return, operator]
+
+
+def _detector(
+    network: str, trunk: Trunk, neck: nn.Module, channels: int, tree: Classes, anchors: Anchors, size: int
+) -> Detector:
+    if isinstance(anchors, str):
+        if anchors not in ANCHORS:
+            raise unknown("anchors", anchors, ANCHORS)
+        anchors = ANCHORS[anchors]
+    priors = torch.as_tensor(anchors, dtype=torch.float32)
+    model = Detector(trunk, neck, RegionHead(channels, _tree(tree), priors), _checked(size, trunk))
+    model.options = {"network": network, "anchors": [list(map(float, pair)) for pair in anchors], "size": size}
+    return model
+
+
+def _tree(classes: Classes) -> WordTree:
+    if isinstance(classes, WordTree):
+        return classes
+    return flat_tree([f"class_{node}" for node in range(classes)] if isinstance(classes, int) else classes)
+
+
+def _checked(size: int, trunk: Trunk) -> int:
     if size <= 0 or size % trunk.stride:
         raise WordTreeError(f"an input of {size} pixels; this trunk takes multiples of {trunk.stride}")
     return size
