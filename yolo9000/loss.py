@@ -1,30 +1,38 @@
-"""Box, objectness and tree loss for box targets; the paper's rule for an image label.
+"""Box, objectness and tree loss for box targets and for image labels, in the paper's reading and the released code's.
 
-Where the paper is silent the scales are those of the released code: 5 for an object's objectness, 1 for the others,
-predictions that overlap a truth by more than .6 are not pushed down. All terms are summed and divided by the images.
+One arithmetic for all. Logits come from the head, which computes those that the loss reads (`region_losses`, for
+training), or from a dense output as Darknet lays it out (`region_loss`). Where the paper is silent the scales are those
+of the released code: 5 for an object's objectness, 1 for the others; predictions that overlap a truth by more than .6
+are not pushed down.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torchvision.ops import box_iou
 
-from wordtree import WordTree
+from wordtree import LabelMap, WordTree, WordTreeError
+from wordtree.errors import unknown
+from wordtree.nn.softmax import at_least_float32
 
-from .assign import assign
-from .boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from .assign import Assigned, Truths, assign, overwritten, truths_of_rows, truths_of_targets
+from .assign import Target as Target
+from .boxes import cxcywh_to_xyxy
 from .head import Region, RegionHead
+from .logits import At, ClassLogits, DenseLogits, HeadLogits
 from .region import decode
 
-Target = dict[str, Tensor]
+PRIOR = 0.01  # Darknet's scale of the pull towards the priors at the start of training
 
 
 @dataclass(frozen=True)
 class LossScales:
-    """The weights of the region loss (Darknet's v2 cfgs; the paper names only the IoU target)."""
+    """The numbers of a cfg's region section (Darknet's v2 cfgs; the paper names only the IoU target)."""
 
     object: float = 5.0
     no_object: float = 1.0
@@ -32,20 +40,77 @@ class LossScales:
     tree: float = 1.0
     ignore_iou: float = 0.6
     image_label_objectness: float = 0.3  # the paper's assumption of the overlap with a truth that has no box
+    rescore: bool = True  # the aim of a truth's objectness is its box's IoU; otherwise 1
+    bias_match: bool = True  # a truth's anchor is found by the anchors' shapes; otherwise by those predicted
 
 
-class _Rows(NamedTuple):
-    """Predictors that take the tree loss."""
+@dataclass(frozen=True)
+class LossRules:
+    """What a reading of YOLO9000 does in the region loss, where the readings differ.
 
-    image: Tensor  # int64 [rows]
-    row: Tensor
-    column: Tensor
-    anchor: Tensor
-    labels: Tensor  # int64 [rows], nodes
+    Attributes:
+        name: as in `yolo9000.modes`.
+        prior_images: how many images of training first pull every box of a boxed image towards its prior.
+        small_boxes: whether a truth's box loss is weighted by 2 - width x height.
+        push_down: whether an image label pushes down the objectness of the boxes it does not choose.
+        pull_up: whether it pulls the chosen box's objectness up to .3.
+        anchors_first: whether boxes are looked through by anchor, row, column rather than row, column, anchor, which
+            decides ties.
+        single: whether objectness x Pr(label) is a float32, in which the first box is chosen where all underflow.
+        groups_stay: whether a truth that loses its predictor keeps the groups of its path that the later one has not.
+        ends_at_hole: whether the first of Darknet's rows whose x is 0 ends an image's truths.
+        logistic_cost: whether the printed cost has the derivative of the logistic in it.
+    """
+
+    name: str
+    prior_images: int = 0
+    small_boxes: bool = False
+    push_down: bool = False
+    pull_up: bool = True
+    anchors_first: bool = False
+    single: bool = False
+    groups_stay: bool = False
+    ends_at_hole: bool = False
+    logistic_cost: bool = True
+
+
+_RELEASED: dict[str, Any] = {
+    "prior_images": 12800,
+    "push_down": True,
+    "single": True,
+    "groups_stay": True,
+    "ends_at_hole": True,
+}
+RULES = {
+    rules.name: rules
+    for rules in (
+        LossRules("paper"),
+        LossRules("darknet", **_RELEASED),
+        LossRules(
+            "darknet-2018", **_RELEASED, small_boxes=True, pull_up=False, anchors_first=True, logistic_cost=False
+        ),
+    )
+}
+
+
+def find_rules(mode: str) -> LossRules:
+    """The rules of a mode.
+
+    Raises:
+        WordTreeError: an unknown name; it lists the known ones.
+    """
+    if mode not in RULES:
+        raise unknown("mode", mode, RULES)
+    return RULES[mode]
 
 
 def region_losses(
-    head: RegionHead, region: Region, targets: list[Target], scales: LossScales = LossScales()
+    head: RegionHead,
+    region: Region,
+    targets: Sequence[Target],
+    scales: LossScales = LossScales(),
+    rules: LossRules = RULES["paper"],
+    seen: int = 0,
 ) -> dict[str, Tensor]:
     """The losses of one batch, images with boxes and images with a label alone.
 
@@ -54,98 +119,240 @@ def region_losses(
         region: its output for the batch.
         targets: one an image: {"boxes" float [n, 4] xyxy in fractions of the input, "labels" int64 [n] nodes}, or
             {"labels"} alone for an image label; optionally "known", bool [nodes].
+        scales, rules: the numbers, and the reading.
+        seen: how many images the network was trained on, this batch included; rules with `prior_images` ask.
 
     Returns:
         {"box", "objectness", "tree", "image_label"}: scalars, each a sum over its terms divided by the images.
         "tree" is of the boxes; "image_label" is the tree and the objectness term of the images with a label alone.
     """
-    objectness = region.raw[..., 4].sigmoid()  # [b, h, w, a]
-    boxed = [i for i, target in enumerate(targets) if "boxes" in target]
-    labelled = [i for i, target in enumerate(targets) if "boxes" not in target]
-    zero = region.raw.sum() * 0.0
-    losses = {"box": zero, "objectness": zero, "tree": zero, "image_label": zero}
-    parts: list[_Rows] = []
-    if boxed:
-        rows, losses["box"], losses["objectness"] = _boxed(head, region, objectness, targets, boxed, scales)
-        parts.append(rows)
-    if labelled:
-        rows, losses["image_label"] = _labelled(head, region, objectness, targets, labelled, scales)
-        parts.append(rows)
-    # one call for both kinds: the gradient of a large classifier is then written once
-    image, row, column, anchor, labels = (torch.cat(field) for field in zip(*parts, strict=True))
-    known = _known_rows(targets, image)
-    features = region.features[image, row, column]
-    tree = scales.tree * head.classes.loss(features, labels, copy=anchor, known=known, reduction="none")
-    boxes = len(parts[0].labels) if boxed else 0
-    losses["tree"] = losses["tree"] + tree[:boxes].sum()
-    losses["image_label"] = losses["image_label"] + tree[boxes:].sum()
-    return {name: loss / len(targets) for name, loss in losses.items()}
+    classes = HeadLogits(head, region, [target.get("known") for target in targets])
+    truths = truths_of_targets(targets, region.raw)
+    sums = _sums(region.raw, classes, truths, head.anchors, scales, rules, seen)
+    return {name: loss / len(targets) for name, loss in sums.losses.items()}
 
 
-def _boxed(
-    head: RegionHead,
-    region: Region,
-    objectness: Tensor,
-    targets: list[Target],
-    boxed: list[int],
-    scales: LossScales,
-) -> tuple[_Rows, Tensor, Tensor]:
-    """The predictors that answer for the truths, the box loss, and the objectness loss of every box."""
-    b, h, w, a, _ = region.raw.shape
-    device = region.raw.device
-    image = torch.cat([torch.full((len(targets[i]["labels"]),), i, device=device) for i in boxed])
-    truths = xyxy_to_cxcywh(torch.cat([targets[i]["boxes"] for i in boxed]).to(region.raw))  # [truths, 4]
-    labels = torch.cat([targets[i]["labels"] for i in boxed])
-    given = assign(image, truths, head.anchors, (h, w))
-    at = (given.image, given.row, given.column, given.anchor)
+def region_loss(
+    raw: Tensor,
+    truths: Tensor,
+    anchors: Tensor | Sequence[Sequence[float]],
+    tree: WordTree | None = None,
+    mode: str = "paper",
+    seen: int = 0,
+    label_map: Any = None,
+    rescore: bool = True,
+    bias_match: bool = True,
+    scales: LossScales = LossScales(),
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The region layer of the original program: its loss on a dense output, by a reading's rules.
 
+    Args:
+        raw: float [b, anchors * (5 + nodes), h, w], logits as Darknet lays them out: for each anchor tx, ty, tw, th,
+            to and the classes.
+        truths: float [b, rows, 5]: centre x, y, width, height in fractions of the input, and the class; rows of zeros
+            end the list. A row of 999999 with a class is an image label: no box is known, and no other row of its
+            image counts. Cells are found in the type given.
+        anchors: float [anchors, 2], width and height in cells.
+        tree: the classes; None for one softmax over all of them.
+        mode: "paper", "darknet" (the release of 2017-01) or "darknet-2018"; see docs/modes.md.
+        seen: how many images the network was trained on, this batch included: Darknet pulls boxes towards their priors
+            while it is below 12,800.
+        label_map: the node of each class of a box, int64 [labels], or a `LabelMap`; image labels are nodes already.
+        rescore, bias_match: as a cfg's region section; see `LossScales`.
+        scales: its other numbers.
+
+    Returns:
+        the loss, a scalar, summed over images as Darknet sums; its gradient with respect to `raw` is -delta.
+        delta, the shape of `raw`: what Darknet adds to the weights' updates.
+        parts, scalars without a gradient: the losses "box", "objectness", "tree" and "image_label", whose sum is the
+        loss; and what Darknet prints: "cost" (the sum of delta squared; of 2018 before the logistic's derivative), and
+        "avg_iou", "class", "obj", "no_obj", "avg_recall" and "count", means over truths, NaN where there is none.
+
+    Raises:
+        WordTreeError: shapes that do not fit, numbers that are not finite, a box outside its image, a class that is
+            none, an unknown mode, or an image label where the released code knows none (a flat set of classes).
+
+    Example:
+        >>> truths = torch.tensor([[[0.5, 0.5, 0.25, 0.25, 1.0], [0.0] * 5]])  # one image, one box of class 1
+        >>> raw = torch.zeros(1, 2 * (5 + 3), 4, 4, requires_grad=True)
+        >>> loss, delta, parts = region_loss(raw, truths, [[1.0, 1.0], [2.0, 3.0]], mode="darknet", seen=64)
+        >>> loss.backward()
+        >>> bool((raw.grad == -delta).all()), float(parts["count"]), round(float(parts["class"]), 3)
+        (True, 1.0, 0.333)
+    """
+    rules = find_rules(mode)
+    flat = tree is None
+    priors = torch.as_tensor(anchors, device=raw.device).reshape(-1, 2)
+    tree = _checked(raw, truths, len(priors), tree)
+    given = truths_of_rows(truths.to(raw.device), len(tree), _map(label_map, tree, raw.device), rules.ends_at_hole)
+    if flat and given.labelled and rules.push_down:
+        raise WordTreeError(
+            f"an image label for image {given.labelled[0]} over {len(tree)} flat classes; the released code ({mode!r}) "
+            "knows image labels in a tree alone: give a tree, or mode 'paper'"
+        )
+    numbers = replace(scales, rescore=rescore, bias_match=bias_match)
+    b, _, h, w = raw.shape
+    with torch.enable_grad():
+        cells = at_least_float32(raw.detach()).view(b, len(priors), -1, h, w).permute(0, 3, 4, 1, 2)
+        cells.requires_grad_()  # [b, h, w, anchors, 5 + nodes]
+        classes = DenseLogits(cells, tree)
+        sums = _sums(cells[..., :5], classes, given, priors.to(cells.dtype), numbers, rules, seen)
+        loss = torch.stack(list(sums.losses.values())).sum()
+        of_cells, of_near = torch.autograd.grad(loss, (cells, sums.near))
+    parts = {name: part.detach() for name, part in sums.losses.items()}
     with torch.no_grad():
-        predicted = decode(region.raw, head.anchors)  # [b, h, w, a, 4]
-        corners = cxcywh_to_xyxy(predicted).view(b, -1, 4)
-        best = torch.zeros(b, h * w * a, device=device, dtype=corners.dtype)
-        for i in boxed:  # a loop over images; each step is one IoU matrix
-            mine = truths[image == i]
-            if len(mine):
-                best[i] = box_iou(corners[i], cxcywh_to_xyxy(mine)).amax(1)
-        overlap = _paired_iou(predicted[at], truths[given.truth])  # [assigned]
-        aim = torch.zeros_like(objectness)
-        weight = torch.zeros_like(objectness)
-        weight[boxed] = scales.no_object
-        weight[best.view_as(weight) > scales.ignore_iou] = 0.0
-        weight *= _known_share(head, region, targets, boxed, objectness)
-        aim[at] = overlap
-        weight[at] = scales.object
-
-    raw = region.raw[at]  # [assigned, 5]
-    scale = torch.tensor([w, h], device=device, dtype=raw.dtype)
-    wanted = truths[given.truth]
-    offset = wanted[:, :2] * scale - torch.stack((given.column, given.row), dim=1)
-    stretch = (wanted[:, 2:] * scale / head.anchors[given.anchor]).log()
-    box = ((raw[:, :2].sigmoid() - offset) ** 2).sum() + ((raw[:, 2:4] - stretch) ** 2).sum()
-    pushed = (weight * (objectness - aim) ** 2).sum()
-    return _Rows(*at, labels[given.truth]), 0.5 * scales.box * box, 0.5 * pushed
+        printed = of_cells
+        if not rules.logistic_cost:
+            printed = torch.cat((of_near[..., :2], of_cells[..., 2:4], of_near[..., 4:], of_cells[..., 5:]), dim=-1)
+        parts |= {"cost": (printed**2).sum(), **_printed(sums, classes, given)}
+    delta = -of_cells.permute(0, 3, 4, 1, 2).reshape(raw.shape)
+    return _Given.apply(raw, loss.detach(), delta), delta, parts
 
 
-def _labelled(
-    head: RegionHead,
-    region: Region,
-    objectness: Tensor,
-    targets: list[Target],
-    labelled: list[int],
+# ---------------------------------------------------------------------- the arithmetic
+
+
+class _Sums(NamedTuple):
+    """The losses of a batch, summed over its images, and what they were made of."""
+
+    losses: dict[str, Tensor]
+    near: Tensor  # float [b, h, w, anchors, 5], the logistic of tx, ty, tw, th, to
+    given: Assigned
+    overlap: Tensor  # float [truths], each truth's IoU with the box that answers for it
+    chosen: At  # the box of each image label
+
+
+def _sums(
+    raw: Tensor,
+    classes: ClassLogits,
+    truths: Truths,
+    anchors: Tensor,
     scales: LossScales,
-) -> tuple[_Rows, Tensor]:
-    """Each image's box likeliest to hold its label, and the pull of its objectness up to .3 (paper section 4)."""
-    _, h, w, a, _ = region.raw.shape
-    images = torch.tensor(labelled, device=region.raw.device)
-    labels = torch.cat([targets[i]["labels"].reshape(-1)[:1] for i in labelled])  # [labelled]
+    rules: LossRules,
+    seen: int,
+) -> _Sums:
+    """The losses. raw: float [b, h, w, anchors, 5]; anchors: float [anchors, 2], cells."""
+    near = raw.sigmoid()
+    objectness = near[..., 4]
     with torch.no_grad():
-        log_objectness = torch.nn.functional.logsigmoid(region.raw[images][..., 4]).reshape(len(images), -1)
-        cells = region.features[images].reshape(len(images), h * w, -1)
-        best = (log_objectness + head.classes.log_prob_grid(cells, labels).flatten(1)).argmax(1)
-        anchor, cell = best % a, best // a
-    at = (images, cell // w, cell % w, anchor)
-    short = (scales.image_label_objectness - objectness[at]).clamp(min=0.0)
-    return _Rows(*at, labels), 0.5 * scales.object * (short**2).sum()
+        boxes = decode(raw, anchors)  # [b, h, w, a, 4]
+        shapes = None if scales.bias_match else boxes[..., 2:]
+        given = assign(truths.image, truths.boxes, anchors, (raw.shape[1], raw.shape[2]), shapes)
+        wanted = truths.boxes.to(raw.dtype)
+        overlap = _paired_iou(boxes[given.image, given.row, given.column, given.anchor], wanted)
+        chosen = _chosen(classes, truths, rules)
+        aim, weight = _objectness(boxes, objectness, classes, truths, wanted, given, overlap, chosen, scales, rules)
+    box = _box(raw, near, wanted[given.last], given, anchors, scales, rules)
+    if truths.boxed and seen < rules.prior_images:
+        box = box + _priors(raw, near, truths, given)
+    pushed = 0.5 * (weight * (objectness - aim) ** 2).sum((1, 2, 3))  # [b]
+
+    # one call for boxes and image labels: the gradient of a large classifier is then written once
+    rows, nodes, counts = _rows(classes.tree, truths, given, chosen, rules)
+    tree = scales.tree * classes.loss(rows, nodes)
+    named = len(truths.labelled)
+    of_boxes, of_images = tree[: len(tree) - named], tree[len(tree) - named :]
+    losses = {
+        "box": box,
+        "objectness": pushed[truths.boxed].sum(),
+        "tree": (of_boxes if counts is None else of_boxes * counts).sum(),
+        "image_label": of_images.sum() + pushed[truths.labelled].sum(),
+    }
+    return _Sums(losses, near, given, overlap, chosen)
+
+
+def _chosen(classes: ClassLogits, truths: Truths, rules: LossRules) -> At:
+    """The box of each image label: the likeliest to be an object that the label names (paper section 4)."""
+    images = torch.tensor(truths.labelled, dtype=torch.int64, device=truths.image.device)
+    if not len(images):
+        return images, images, images, images
+    odds = classes.log_odds(images, truths.image_labels)  # [labelled, h, w, a]
+    if rules.single:
+        odds = odds.double().exp().float()
+    _, h, w, a = odds.shape
+    if rules.anchors_first:
+        best = odds.permute(0, 3, 1, 2).flatten(1).argmax(1)
+        return images, best // w % h, best % w, best // (h * w)
+    best = odds.flatten(1).argmax(1)
+    return images, best // (w * a), best // a % w, best % a
+
+
+def _objectness(
+    boxes: Tensor,
+    objectness: Tensor,
+    classes: ClassLogits,
+    truths: Truths,
+    wanted: Tensor,
+    given: Assigned,
+    overlap: Tensor,
+    chosen: At,
+    scales: LossScales,
+    rules: LossRules,
+) -> tuple[Tensor, Tensor]:
+    """What each box's objectness is drawn to, and how strongly: float [b, h, w, a] each."""
+    b = len(boxes)
+    corners = cxcywh_to_xyxy(boxes).view(b, -1, 4)
+    best = corners.new_zeros(corners.shape[:2])  # IoU with the nearest truth
+    for i in truths.boxed:  # a loop over images; each step is one IoU matrix
+        mine = wanted[truths.image == i]
+        if len(mine):
+            best[i] = box_iou(corners[i], cxcywh_to_xyxy(mine)).amax(1)
+    aim, weight = torch.zeros_like(objectness), torch.zeros_like(objectness)
+    weight[truths.boxed] = scales.no_object
+    weight[best.view_as(weight) > scales.ignore_iou] = 0.0
+    share = classes.known_share(truths.boxed, objectness)
+    if share is not None:
+        weight *= share
+    held = given.at(given.last)
+    aim[held] = overlap[given.last] if scales.rescore else 1.0
+    weight[held] = scales.object
+    if truths.labelled:
+        if rules.push_down:
+            weight[truths.labelled] = scales.no_object
+        low = objectness[chosen] < scales.image_label_objectness
+        aim[chosen] = scales.image_label_objectness
+        weight[chosen] = low.to(weight) * (scales.object if rules.pull_up else 0.0)
+    return aim, weight
+
+
+def _box(
+    raw: Tensor, near: Tensor, wanted: Tensor, given: Assigned, anchors: Tensor, scales: LossScales, rules: LossRules
+) -> Tensor:
+    """Half the squared distance from the truths, in sigmoid(tx), sigmoid(ty), tw, th. wanted: float [held, 4]."""
+    _, h, w, _, _ = raw.shape
+    at = given.at(given.last)
+    _, row, column, anchor = at
+    grid = torch.tensor([w, h], device=raw.device, dtype=raw.dtype)
+    offset = wanted[:, :2] * grid - torch.stack((column, row), dim=1)
+    stretch = (wanted[:, 2:] * grid / anchors[anchor]).log()
+    distance = ((near[at][:, :2] - offset) ** 2).sum(1) + ((raw[at][:, 2:4] - stretch) ** 2).sum(1)
+    if rules.small_boxes:
+        distance = distance * (2 - wanted[:, 2] * wanted[:, 3])
+    return 0.5 * scales.box * distance.sum()
+
+
+def _priors(raw: Tensor, near: Tensor, truths: Truths, given: Assigned) -> Tensor:
+    """The pull of the boxes of boxed images that answer for no truth towards their prior in the middle of the cell."""
+    free = torch.zeros(raw.shape[:-1], dtype=raw.dtype, device=raw.device)
+    free[truths.boxed] = PRIOR
+    free[given.at(given.last)] = 0.0
+    return 0.5 * (free * (((near[..., :2] - 0.5) ** 2).sum(-1) + (raw[..., 2:4] ** 2).sum(-1))).sum()
+
+
+def _rows(
+    tree: WordTree, truths: Truths, given: Assigned, chosen: At, rules: LossRules
+) -> tuple[At, Tensor, Tensor | None]:
+    """The boxes that take the tree loss, those of image labels last; their nodes; and how each but those counts."""
+    held = given.last
+    nodes, counts = truths.labels[held], None
+    if rules.groups_stay:
+        lost, ends = overwritten(given, truths.labels, tree)
+        nodes = torch.cat((nodes, truths.labels[lost], ends))
+        counts = torch.ones(len(nodes), device=nodes.device)
+        counts[len(counts) - len(lost) :] = -1.0
+        held = torch.cat((held, lost, lost))
+    image, row, column, anchor = (torch.cat(pair) for pair in zip(given.at(held), chosen, strict=True))
+    return (image, row, column, anchor), torch.cat((nodes, truths.image_labels)), counts
 
 
 def _paired_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -157,40 +364,72 @@ def _paired_iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / (area_a + area_b - overlap)
 
 
-def _known_rows(targets: list[Target], image: Tensor) -> Tensor | None:
-    """bool [rows, nodes]: what each row's image knows; None where every image knows everything."""
-    given = [target.get("known") for target in targets]
-    first = next((known for known in given if known is not None), None)
-    if first is None:
+# ---------------------------------------------------------------------- the dense form
+
+
+class _Given(torch.autograd.Function):
+    """A value whose gradient was worked out with it."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, value: Tensor, delta: Tensor) -> Tensor:
+        ctx.save_for_backward(delta)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (delta,) = ctx.saved_tensors
+        return -grad * delta, None, None
+
+
+def _printed(sums: _Sums, classes: DenseLogits, truths: Truths) -> dict[str, Tensor]:
+    """Darknet's line: over all truths, those included that lost their box to a later one."""
+    given, objectness = sums.given, sums.near[..., 4]
+    everyone = torch.arange(len(truths.labels), device=objectness.device)
+    rows = tuple(torch.cat(pair) for pair in zip(given.at(everyone), sums.chosen, strict=True))
+    probs = (-classes.loss((rows[0], rows[1], rows[2], rows[3]), torch.cat((truths.labels, truths.image_labels)))).exp()
+    return {
+        "avg_iou": sums.overlap.mean(),
+        "class": probs.mean(),
+        "obj": objectness[given.at(everyone)].mean(),
+        "no_obj": objectness[truths.boxed].sum() / objectness.numel(),
+        "avg_recall": (sums.overlap > 0.5).to(objectness.dtype).mean(),
+        "count": sums.overlap.new_tensor(len(truths.labels)),
+    }
+
+
+def _checked(raw: Tensor, truths: Tensor, anchors: int, tree: WordTree | None) -> WordTree:
+    """The tree of the classes, n leaves where none is given; refuses what does not fit."""
+    channels = raw.shape[1] if raw.dim() == 4 else 0
+    each = channels // anchors if anchors and not channels % anchors else 0
+    if each < 6 or (tree is not None and each != 5 + len(tree)):
+        what = "5 + classes" if tree is None else f"{5 + len(tree)}"
+        raise WordTreeError(
+            f"a raw output of {tuple(raw.shape)} for {anchors} anchors; give [b, {anchors} * ({what}), h, w]"
+        )
+    if truths.dim() != 3 or truths.shape[-1] != 5 or len(truths) != len(raw):
+        raise WordTreeError(f"truths of {tuple(truths.shape)} for {len(raw)} images; give [{len(raw)}, rows, 5]")
+    for what, values in (("raw output", raw), ("set of truths", truths)):
+        wrong = int((~values.isfinite()).sum())
+        if wrong:
+            raise WordTreeError(f"a {what} with {wrong} numbers that are not finite; give numbers")
+    return _flat(each - 5) if tree is None else tree
+
+
+@lru_cache(maxsize=8)
+def _flat(classes: int) -> WordTree:
+    """A flat set of classes: a tree of leaves, whose root's group is the one softmax."""
+    return WordTree(map(str, range(classes)), [-1] * classes)
+
+
+def _map(label_map: Any, tree: WordTree, device: torch.device) -> Tensor | None:
+    """int64 [labels], nodes of the tree."""
+    if label_map is None:
         return None
-    table = torch.stack([torch.ones_like(first) if known is None else known for known in given])
-    return table[image]
-
-
-def _known_share(
-    head: RegionHead, region: Region, targets: list[Target], boxed: list[int], objectness: Tensor
-) -> Tensor:
-    """How far each box without a truth may be pushed down: the probability that its class is one its source knows.
-
-    1 everywhere for sources that know all; otherwise computed at boxes of objectness above .01, detached.
-    """
-    share = torch.ones_like(objectness)
-    for i in boxed:
-        known = targets[i].get("known")
-        if known is None or bool(known.all()):
-            continue
-        row, column, anchor = (objectness[i] > 0.01).nonzero(as_tuple=True)
-        if len(row):
-            nodes = _deepest(known, head.classes.tree)
-            log_probs = head.classes.log_probs_of(region.features[i, row, column], nodes, anchor)
-            share[i, row, column, anchor] = log_probs.exp().sum(1).clamp(max=1.0).to(share.dtype)
-    return share
-
-
-def _deepest(known: Tensor, tree: WordTree) -> list[int]:
-    """The known nodes without a known child: their subtrees share nothing, so their probabilities add up."""
-    marks = known.cpu().numpy()
-    has_known_child = np.zeros(len(tree), dtype=bool)
-    inner = marks & (tree.parents >= 0)
-    has_known_child[tree.parents[inner]] = True
-    return np.flatnonzero(marks & ~has_known_child).tolist()
+    nodes = torch.as_tensor(label_map.nodes_on(tree) if isinstance(label_map, LabelMap) else label_map, device=device)
+    if nodes.dim() != 1 or nodes.is_floating_point() or bool(((nodes < 0) | (nodes >= len(tree))).any()):
+        raise WordTreeError(
+            f"a label map of {tuple(nodes.shape)}, {nodes.dtype}; give the node of each label, int64 [labels] in 0 to "
+            f"{len(tree) - 1}"
+        )
+    return nodes.long()
