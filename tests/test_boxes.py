@@ -14,7 +14,7 @@ from wordtree import WordTree, WordTreeError
 from yolo9000.anchors import dimension_clusters
 from yolo9000.assign import assign
 from yolo9000.boxes import check_boxes, cxcywh_to_xyxy, shape_iou, suppress_relatives, xyxy_to_cxcywh
-from yolo9000.images import place, place_back, place_boxes
+from yolo9000.images import PLACEMENTS, place, place_back, place_boxes
 from yolo9000.region import decode, decode_xyxy, split_raw
 
 #      animal  plant
@@ -106,11 +106,11 @@ def test_suppression_of_nothing_is_nothing():
 # ---------------------------------------------------------------------- placement
 
 
-@pytest.mark.parametrize("letterbox", [False, True])
+@pytest.mark.parametrize("way", PLACEMENTS)
 @pytest.mark.parametrize(("height", "width"), [(40, 60), (90, 30), (64, 64), (7, 200), (1, 1)])
-def test_boxes_return_to_the_image_they_came_from(height, width, letterbox):
+def test_boxes_return_to_the_image_they_came_from(height, width, way):
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
-    laid, placement = place(image, 64, letterbox)
+    laid, placement = place(image, 64, way)
     assert laid.shape == (3, 64, 64)
     boxes = torch.tensor([[0.0, 0, width, height], [width / 4, height / 3, width / 2, height]])
     fractions = place_boxes(boxes, placement)
@@ -123,7 +123,7 @@ def test_stretching_fills_the_input_and_letterboxing_keeps_the_aspect_on_grey():
     image = torch.ones(3, 32, 64)
     stretched, _ = place(image, 64)
     assert bool((stretched == 1).all())
-    boxed, placement = place(image, 64, letterbox=True)
+    boxed, placement = place(image, 64, "darknet-letterbox")
     assert bool((boxed[:, 16:48] == 1).all())
     assert bool((boxed[:, :16] == 0.5).all())
     assert bool((boxed[:, 48:] == 0.5).all())
@@ -139,9 +139,37 @@ def test_boxes_placed_back_are_clipped_to_the_image():
 @needs_oracle
 def test_letterboxing_puts_a_picture_where_darknet_does():
     picture = torch.from_numpy(oracle.values("dog_stb_rgb")["rgb"]).permute(2, 0, 1).float() / 255
-    laid, _ = place(picture, 64, letterbox=True)
+    laid, _ = place(picture, 64, "darknet-letterbox")
     wanted = torch.from_numpy(oracle.values("util")["letterbox_64x64"])
-    assert torch.equal((laid == 0.5).all(0).all(1), (wanted == 0.5).all(0).all(1))  # the same rows are fill
+    torch.testing.assert_close(laid, wanted, rtol=0, atol=2e-7)
+    stretched = torch.from_numpy(oracle.values("util")["resize_64x48"])
+    torch.testing.assert_close(laid[:, 8:56], stretched, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize(("height", "width", "tall", "wide"), [(30, 50, 38, 64), (50, 30, 64, 38), (9, 200, 2, 64)])
+def test_a_letterbox_is_rounded_down_and_boxes_come_back_from_half_of_what_is_left_over(height, width, tall, wide):
+    laid, placement = place(torch.ones(3, height, width), 64, "darknet-letterbox")
+    assert int((laid == 1).all(0).any(1).sum()), int((laid == 1).all(0).any(0).sum()) == (tall, wide)
+    assert placement == ((64 - wide) / 128, (64 - tall) / 128, wide / 64, tall / 64, width, height)
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.integers(2, 12), seeds)
+def test_darknets_resize_is_bilinear_between_the_corner_pixels(height, width, size, seed):
+    image = torch.from_numpy(np.random.RandomState(seed).rand(3, height, width))
+    laid, _ = place(image, size, "darknet-stretch")
+    for row in range(size):
+        for column in range(size):
+            y, x = row * (height - 1) / (size - 1), column * (width - 1) / (size - 1)
+            top, left = min(int(y), height - 2), min(int(x), width - 2)
+            down, right = y - top, x - left
+            upper = (1 - right) * image[:, top, left] + right * image[:, top, left + 1]
+            lower = (1 - right) * image[:, top + 1, left] + right * image[:, top + 1, left + 1]
+            torch.testing.assert_close(laid[:, row, column], (1 - down) * upper + down * lower)
+
+
+def test_an_unknown_placement_is_refused_with_the_known_ones():
+    with pytest.raises(WordTreeError, match=r"'strech'.*did you mean 'stretch'"):
+        place(torch.ones(3, 4, 4), 64, "strech")
 
 
 # ---------------------------------------------------------------------- decoding

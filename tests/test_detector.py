@@ -12,11 +12,11 @@ from strategies import random_tree
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torchvision.ops import box_iou
 
 import yolo9000
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import descend, tree_log_prob
-from yolo9000.boxes import box_iou
 from yolo9000.darknet19 import Darknet19, darknet_reorg
 from yolo9000.detector import Detector
 from yolo9000.region import decode_xyxy

@@ -7,11 +7,11 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchvision.ops import box_iou
 
 import yolo9000
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import tree_log_prob
-from yolo9000.boxes import box_iou
 from yolo9000.detector import Detector
 from yolo9000.evaluation import Scored, Truth, average_precision, class_agnostic_recall, score_data, score_nodes
 from yolo9000.region import decode_xyxy

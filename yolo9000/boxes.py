@@ -6,10 +6,14 @@ Corner boxes (xyxy) are in pixels; centre boxes (cxcywh) are fractions of the ne
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import nms
 
 from wordtree import WordTree
-from wordtree.nn.index import TreeIndex, tree_index
+from wordtree.errors import unknown
+from wordtree.nn.index import Spans, tree_index, tree_spans
+
+SUPPRESSIONS = ("relatives", "all", "same")
+PAIRS = 2**22  # of boxes, compared at a time
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -33,18 +37,54 @@ def shape_iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / (a.prod(-1)[:, None] + b.prod(-1)[None] - overlap)
 
 
-def are_relatives(nodes: Tensor, index: TreeIndex) -> Tensor:
-    """bool [n, n]: nodes [n] that are one node, or one above the other; -1, the root, is above all."""
-    inside = nodes >= 0
-    lineage = index.path_nodes[index.group_of[nodes.clamp(min=0)]]  # [n, depth] what lies above each, then -1
-    same = nodes[:, None] == nodes[None, :]
-    above = torch.zeros_like(same)  # above[i, j]: j lies above i
-    for step in lineage.unbind(1):  # by depth, so that nothing larger than [n, n] is made
-        above |= (step[:, None] == nodes[None, :]) & (step >= 0)[:, None]
-    return above | above.T | same | ~inside[:, None] | ~inside[None, :]
+def pair_iou(boxes: Tensor) -> Tensor:
+    """IoU of each pair of xyxy boxes: float [..., n, 4] -> [..., n, n]; nan for two boxes of no area."""
+    low = torch.maximum(boxes[..., :, None, :2], boxes[..., None, :, :2])
+    high = torch.minimum(boxes[..., :, None, 2:], boxes[..., None, :, 2:])
+    overlap = (high - low).clamp(min=0).prod(-1)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+    return overlap / (area[..., :, None] + area[..., None, :] - overlap)
 
 
-def suppress_relatives(boxes: Tensor, scores: Tensor, nodes: Tensor, tree: WordTree, iou: float = 0.45) -> Tensor:
+def are_relatives(nodes: Tensor, spans: Spans) -> Tensor:
+    """bool [..., n, n]: nodes [..., n] that are one node, or one above the other; -1, the root, is above all."""
+    enter, leave = spans.enter[nodes], spans.leave[nodes]
+    below = (enter[..., :, None] <= enter[..., None, :]) & (enter[..., None, :] < leave[..., :, None])
+    return below | below.mT
+
+
+def suppress(
+    boxes: Tensor, scores: Tensor, nodes: Tensor, image: Tensor, tree: WordTree, iou: float, among: str = "relatives"
+) -> Tensor:
+    """Greedy suppression in all images at once: the best box stays, and those it overlaps by more than `iou` go.
+
+    Args:
+        boxes: float [n, 4] xyxy.
+        scores: float [n].
+        nodes: int64 [n], -1 for the root.
+        image: int64 [n], which image each is of, ascending.
+        tree: the tree of the nodes.
+        iou: an overlap above this suppresses.
+        among: which boxes suppress each other: "relatives", see `suppress_relatives`; "all"; the "same" node's alone.
+
+    Returns:
+        int64 [kept]: what is kept, image by image, best first; the earlier of equals.
+
+    Raises:
+        WordTreeError: an unknown `among`.
+    """
+    if among == "relatives":
+        return suppress_relatives(boxes, scores, nodes, tree, iou, image)
+    if among not in SUPPRESSIONS:
+        raise unknown("suppression", among, SUPPRESSIONS)
+    group = image if among == "all" else image * (len(tree) + 1) + nodes + 1
+    kept: Tensor = nms(_apart(boxes.double(), group), scores.double(), iou)
+    return kept[torch.argsort(image[kept], stable=True)]
+
+
+def suppress_relatives(
+    boxes: Tensor, scores: Tensor, nodes: Tensor, tree: WordTree, iou: float = 0.45, image: Tensor | None = None
+) -> Tensor:
     """Greedy suppression among relatives: "dog" and "poodle" on one animal are one detection; siblings survive.
 
     The higher score wins, the deeper node on a tie. Exact: the fixed point of `kept = no kept better relative overlaps`
@@ -56,24 +96,63 @@ def suppress_relatives(boxes: Tensor, scores: Tensor, nodes: Tensor, tree: WordT
         nodes: int64 [n], -1 for the root.
         tree: the tree of the nodes.
         iou: an overlap above this suppresses.
+        image: int64 [n], which image each is of, ascending; one image where left out.
 
     Returns:
-        int64 [kept]: what is kept, best first.
+        int64 [kept]: what is kept, image by image, best first.
     """
     if not len(boxes):
         return torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    image = torch.zeros_like(nodes) if image is None else image
     index = tree_index(tree, boxes.device)
     depth = (index.path_groups[index.group_of[nodes.clamp(min=0)]] >= 0).sum(1) * (nodes >= 0)
     order = torch.argsort(depth, descending=True, stable=True)
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
-    beats = (box_iou(boxes[order], boxes[order]) > iou) & are_relatives(nodes[order], index)
-    beats = beats.triu(1).float()  # beats[i, j]: i comes first and suppresses j
-    kept = torch.ones(len(order), device=boxes.device)
+    order = order[torch.argsort(image[order], stable=True)]
+    image, place = image[order], rank(image[order])
+    most = int(place.max()) + 1
+    rows = order.new_full((int(image[-1]) + 1, most), -1)  # [images, most], each image's boxes, best first, then -1
+    rows[image, place] = order
+    spans = tree_spans(tree, boxes.device)
+    at_a_time = max(1, PAIRS // most**2)
+    kept = [_relatives_kept(boxes[part], nodes[part], part >= 0, spans, iou) for part in rows.split(at_a_time)]
+    return rows[torch.cat(kept)]
+
+
+def _relatives_kept(boxes: Tensor, nodes: Tensor, there: Tensor, spans: Spans, iou: float) -> Tensor:
+    """bool [images, n]: what is kept of boxes [images, n, 4], best first, where they are `there`."""
+    beats = (pair_iou(boxes) > iou) & are_relatives(nodes, spans)
+    beats = beats.triu(1).to(boxes.dtype)  # beats[..., i, j]: i comes first and suppresses j
+    kept = there
     while True:
-        survivors = (kept @ beats == 0).float()
+        survivors = there & ((kept.to(boxes.dtype)[:, None] @ beats)[:, 0] == 0)
         if torch.equal(survivors, kept):
-            return order[kept.bool()]
+            return kept
         kept = survivors
+
+
+def rank(image: Tensor) -> Tensor:
+    """The place of each row among those of its image. int64 [n], ascending -> int64 [n]: 0, 1, ... in each image."""
+    at = torch.arange(len(image), device=image.device)
+    first = torch.where(at == 0, True, image != image.roll(1))
+    return at - torch.where(first, at, 0).cummax(0).values
+
+
+def best_rows(image: Tensor, scores: Tensor, most: int) -> Tensor:
+    """The best `most` rows of each image. int64 [n], ascending, and float [n] -> int64 [kept], ascending."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[torch.argsort(image[order], stable=True)]
+    return order[rank(image[order]) < most].sort().values
+
+
+def _apart(boxes: Tensor, group: Tensor) -> Tensor:
+    """Boxes moved so that those of different groups never overlap; float64, so that they stay what they are."""
+    if not len(boxes):
+        return boxes
+    order = torch.argsort(group, stable=True)
+    new = group[order] != group[order].roll(1)
+    number = torch.empty_like(group).scatter(0, order, new.cumsum(0))  # of the group, counted on
+    return boxes + (number * (boxes.max() - boxes.min() + 1))[:, None]
 
 
 def check_boxes(boxes: Tensor, width: int, height: int) -> str | None:

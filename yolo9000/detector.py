@@ -1,21 +1,41 @@
 """The detector, in the order that an image meets it: place, trunk, neck, head, keep, descend, suppress, place back."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError
 
-from .boxes import check_boxes, suppress_relatives
+from .boxes import best_rows, check_boxes, rank, suppress
+from .choice import EVERYTHING, Choice
 from .darknet19 import Darknet19, Passthrough, Trunk
 from .head import Region, RegionHead
-from .images import Placement, place, place_back, place_boxes
+from .images import Placement, clip, place, place_boxes, unplace
 from .loss import LossScales, Target, region_losses
+from .modes import Mode, find_mode
 from .region import decode_xyxy
 
 Detection = dict[str, Any]
+
+
+class Found(NamedTuple):
+    """Boxes on their way to detections, one a row, image by image."""
+
+    image: Tensor  # int64 [n]
+    place: Tensor  # int64 [n], among the image's predictors: (row * w + column) * anchors + anchor
+    boxes: Tensor  # float [n, 4] xyxy
+    objectness: Tensor  # float [n]
+    scores: Tensor  # float [n]
+    nodes: Tensor  # int64 [n], -1 for the root
+    path_log_probs: Tensor  # float [n, depth], NaN past the end
+
+    def take(self, rows: Tensor) -> "Found":
+        """Only some rows: int64 [k] or bool [n]."""
+        return Found(*(column[rows] for column in self))
 
 
 class Detector(nn.Module):
@@ -31,16 +51,33 @@ class Detector(nn.Module):
         head: the region head.
         size: pixels of the square input.
 
-    Attributes, to be set at any time:
-        threshold: on the score, objectness x Pr(node).
+    Attributes, to be set at any time; `set_mode` sets all but the last three:
+        threshold: on the score.
         tree_threshold: how sure each step of the descent must be.
-        iou: the overlap above which relatives are suppressed.
+        iou: the overlap above which lesser boxes are suppressed.
         rule: of the descent, see `wordtree.nn.descend`.
-        letterbox: keep the aspect of images instead of stretching them.
-        detections: at most so many an image, the best.
+        placement: how an image is laid on the input, see `images.place`.
+        score: "product", objectness x Pr(node); or "objectness" alone, with a tree.
+        suppression: with a tree, among which boxes: "relatives", "all", or the "same" node's, see `boxes.suppress`.
+        clip: cut boxes to the image before they are compared, not only after.
+        candidates: at most so many boxes an image are looked at, the likeliest; None for all above the threshold.
+        detections: at most so many an image, the best; None for all.
+        mode: the name of the reading that was set, see `modes`.
+        scales: the parts of the loss.
         options: the numbers it was built with, which its weights file keeps.
         origin: the header of the .weights file that its weights came from; None for our own.
     """
+
+    threshold: float
+    tree_threshold: float
+    iou: float
+    rule: str
+    placement: str
+    score: str
+    suppression: str
+    clip: bool
+    candidates: int | None
+    detections: int | None
 
     def __init__(self, trunk: Trunk, neck: nn.Module, head: RegionHead, size: int) -> None:
         super().__init__()
@@ -50,13 +87,21 @@ class Detector(nn.Module):
         self.size = size
         self.options: dict[str, Any] = {}
         self.origin: tuple[int, ...] | None = None
-        self.threshold = 0.25
-        self.tree_threshold = 0.5
-        self.iou = 0.45
-        self.rule = "path"
-        self.letterbox = False
-        self.detections = 100
         self.scales = LossScales()
+        self.set_mode("paper")
+
+    def set_mode(self, mode: str | Mode) -> "Detector":
+        """Detect as one reading of YOLO9000 does: "paper", "darknet" or "darknet-2018". Returns the detector.
+
+        Raises:
+            WordTreeError: an unknown name; it lists the known ones.
+        """
+        mode = find_mode(mode) if isinstance(mode, str) else mode
+        self.mode = mode.name
+        for field in fields(mode):
+            if field.name != "name":
+                setattr(self, field.name, getattr(mode, field.name))
+        return self
 
     @property
     def tree(self) -> WordTree:
@@ -64,16 +109,19 @@ class Detector(nn.Module):
         return self.head.classes.tree
 
     def forward(
-        self, images: Sequence[Tensor] | Tensor, targets: Sequence[Target] | None = None
+        self,
+        images: Sequence[Tensor] | Tensor,
+        targets: Sequence[Target] | None = None,
+        choice: Choice = EVERYTHING,
     ) -> dict[str, Tensor] | list[Detection]:
-        """images: float [3, h, w] in 0..1 each, or [b, 3, h, w]. See the class for targets and results."""
+        """images: float [3, h, w] in 0..1 each, or [b, 3, h, w]; choice: what to answer. See the class for the rest."""
         if self.training:
             if targets is None:
                 raise WordTreeError("no targets given to a model in training; give one a image, or call model.eval()")
             batch, placed = self.place(images)
             return region_losses(self.head, self.region(batch), self._fractions(targets, placed), self.scales)
         batch, placed = self.place(images)
-        return self.detect(self.region(batch), placed)
+        return self.detect(self.region(batch), placed, choice)
 
     def place(self, images: Sequence[Tensor] | Tensor) -> tuple[Tensor, list[Placement]]:
         """Lay images on the input: float [b, 3, size, size] and where each lies.
@@ -89,7 +137,7 @@ class Detector(nn.Module):
             return images, [Placement(0.0, 0.0, 1.0, 1.0, width, height)] * len(images)
         if not len(images):
             raise WordTreeError("no images given to the model; give at least one, float [3, h, w] in 0..1")
-        laid = [place(image, self.size, self.letterbox) for image in images]
+        laid = [place(image, self.size, self.placement) for image in images]
         return torch.stack([image for image, _ in laid]), [placement for _, placement in laid]
 
     def region(self, batch: Tensor) -> Region:
@@ -108,38 +156,104 @@ class Detector(nn.Module):
         return self.head.dense(self.features(batch))
 
     @torch.no_grad()
-    def detect(self, region: Region, placed: Sequence[Placement]) -> list[Detection]:
-        """Keep what objectness lets through, descend there, suppress relatives, place back.
+    def detect(self, region: Region, placed: Sequence[Placement], choice: Choice = EVERYTHING) -> list[Detection]:
+        """Keep what objectness lets through, descend there, suppress the lesser, place back.
+
+        With a tree a box is answered once. In a flat model, a tree of leaves alone, there is no descent: a box is
+        listed once for each class above the threshold, and suppressed class by class.
 
         Returns:
-            one an image: boxes float [n, 4] xyxy pixels, labels int64 [n] nodes (-1: the root), scores float [n] =
-            objectness x Pr(node), objectness float [n], paths a tuple of nodes each, path_probs float [n, depth] beside
-            them, NaN past the end.
+            one an image, best first: boxes float [n, 4] xyxy pixels, labels int64 [n] nodes (-1: the root), scores
+            float [n], objectness float [n], paths a tuple of nodes each, path_probs float [n, depth] beside them, NaN
+            past the end: the last before it is Pr(node). Where the choice asks for it, node_probs float [n, nodes].
         """
-        objectness = region.raw[..., 4].sigmoid()
-        keep = (objectness > self.threshold).nonzero(as_tuple=True)  # image, row, column, anchor
-        boxes = decode_xyxy(region.raw, self.head.anchors)[keep]
-        walked = self.head.classes.walk(region.features[keep[:3]], self.tree_threshold, self.rule, keep[3])
-        kept_objectness = objectness[keep]
-        scores = kept_objectness * walked.log_probs.exp().to(kept_objectness.dtype)
-        found = []
-        for image, placement in enumerate(placed):  # a loop over images, each step whole tensors
-            mine = ((keep[0] == image) & (scores > self.threshold)).nonzero()[:, 0]
-            placed_boxes = place_back(boxes[mine], placement)
-            best = suppress_relatives(placed_boxes, scores[mine], walked.nodes[mine], self.tree, self.iou)
-            best = best[: self.detections]
-            mine = mine[best]
-            found.append(
-                {
-                    "boxes": placed_boxes[best],
-                    "labels": walked.nodes[mine],
-                    "scores": scores[mine],
-                    "objectness": kept_objectness[mine],
-                    "paths": [self.tree.path(node) for node in walked.nodes[mine].tolist()],
-                    "path_probs": walked.path_log_probs[mine].exp(),
-                }
-            )
-        return found
+        found = (self._listed if self._flat else self._answered)(region, self._passed(region), choice)
+        placements = torch.tensor(placed, dtype=torch.float64).to(region.raw)[found.image]
+        boxes = unplace(found.boxes, placements)
+        found = found._replace(boxes=clip(boxes, placements) if self.clip else boxes)
+        among = "same" if self._flat else self.suppression
+        kept = suppress(found.boxes, found.scores, found.nodes, found.image, self.tree, self.iou, among)
+        if self.detections is not None:
+            kept = kept[rank(found.image[kept]) < self.detections]
+        found, placements = found.take(kept), placements[kept]
+        return self._by_image(region, found._replace(boxes=clip(found.boxes, placements)), len(placed), choice)
+
+    @property
+    def _flat(self) -> bool:
+        """Whether every node is a root child and a leaf."""
+        return len(self.tree.group_start) == 1
+
+    def _passed(self, region: Region) -> tuple[Tensor, Tensor]:
+        """Which predictors objectness lets through: int64 [n], the image and the place in it, ascending."""
+        objectness = region.raw[..., 4].sigmoid().flatten(1)  # [b, predictors]
+        passed = objectness > self.threshold
+        if self.candidates is not None and self.candidates < passed.shape[1]:
+            likeliest = objectness.topk(self.candidates, sorted=False).indices
+            passed &= torch.zeros_like(passed).scatter(1, likeliest, True)
+        image, place = passed.nonzero(as_tuple=True)
+        return image, place
+
+    def _answered(self, region: Region, at: tuple[Tensor, Tensor], choice: Choice) -> Found:
+        """The answers at predictors above the threshold, one each: where the descent ends."""
+        boxes, objectness, cell, anchor = self._read(region, at)
+        tree_threshold = self.tree_threshold if choice.tree_threshold is None else choice.tree_threshold
+        scope = choice.scope(self.tree, anchor.device)
+        walked = self.head.classes.walk(cell, tree_threshold, self.rule, anchor, scope)
+        scores = objectness
+        if self.score == "product":
+            scores = objectness * walked.log_probs.exp().to(objectness.dtype)
+        passed = scores > self.threshold
+        if choice.only is not None:
+            passed &= walked.nodes >= 0
+        return Found(*at, boxes, objectness, scores, walked.nodes, walked.path_log_probs).take(passed)
+
+    def _listed(self, region: Region, at: tuple[Tensor, Tensor], choice: Choice) -> Found:
+        """The classes of a flat model at predictors, one row for each above the threshold."""
+        boxes, objectness, cell, anchor = self._read(region, at)
+        log_probs = self.head.classes.log_probs(cell, anchor)  # [n, classes]
+        scores = objectness[:, None] * log_probs.exp()
+        scope = choice.scope(self.tree, anchor.device)
+        if scope is not None:
+            scores = scores.masked_fill(scope.answer[:-1] < 0, 0.0)
+        row, nodes = (scores > self.threshold).nonzero(as_tuple=True)
+        image, place = at
+        of_box = (image[row], place[row], boxes[row], objectness[row])
+        found = Found(*of_box, scores[row, nodes], nodes, log_probs[row, nodes, None])
+        if self.candidates is None:
+            return found
+        return found.take(best_rows(found.image, found.scores, self.candidates))
+
+    def _read(self, region: Region, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of predictors: boxes float [n, 4] xyxy in fractions of the input, objectness float [n], `_classes_at`."""
+        boxes = decode_xyxy(region.raw, self.head.anchors).flatten(1, 3)[at]
+        return boxes, region.raw[..., 4].flatten(1)[at].sigmoid(), *self._classes_at(region, at)
+
+    def _classes_at(self, region: Region, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the classes of predictors are read from, float [n, ...], and the anchor of each, int64 [n]."""
+        image, place = at
+        anchors = len(self.head.anchors)
+        return region.features.flatten(1, 2)[image, place // anchors], place % anchors
+
+    def _by_image(self, region: Region, found: Found, images: int, choice: Choice) -> list[Detection]:
+        """One record an image, of rows that stand image by image."""
+        image, nodes = torch.stack((found.image, found.nodes)).cpu().numpy()
+        counts = np.bincount(image, minlength=images).tolist()
+        columns = {
+            "boxes": found.boxes,
+            "labels": found.nodes,
+            "scores": found.scores,
+            "objectness": found.objectness,
+            "path_probs": found.path_log_probs.exp(),
+        }
+        if choice.node_probs:
+            log_probs = self.head.classes.log_probs(*self._classes_at(region, (found.image, found.place)))
+            columns["node_probs"] = log_probs.exp()
+        parts = {name: column.split(counts) for name, column in columns.items()}
+        paths = iter([self.tree.path(node) for node in nodes.tolist()])
+        return [
+            {**{name: part[at] for name, part in parts.items()}, "paths": [next(paths) for _ in range(count)]}
+            for at, count in enumerate(counts)
+        ]
 
     def _fractions(self, targets: Sequence[Target], placed: Sequence[Placement]) -> list[Target]:
         """Targets checked, their boxes in fractions of the input."""

@@ -10,7 +10,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from wordtree import WordTreeError
+from wordtree.errors import unknown
 
+PLACEMENTS = ("stretch", "darknet-stretch", "darknet-letterbox")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 Source = str | Path | np.ndarray | Tensor | Image.Image
 
@@ -83,41 +85,66 @@ class Placement(NamedTuple):
     image_height: int
 
 
-def place(image: Tensor, size: int, letterbox: bool = False) -> tuple[Tensor, Placement]:
+def place(image: Tensor, size: int, placement: str = "stretch") -> tuple[Tensor, Placement]:
     """Lay an image on the network's square input.
 
     Args:
         image: float [3, h, w] in 0..1.
         size: pixels of the square.
-        letterbox: keep the aspect and fill with .5 (Darknet since 2017-03); otherwise stretch (the paper's time).
+        placement: "stretch": to the whole square, anti-aliased where it shrinks. "darknet-stretch": the same as
+            Darknet's `resize_image` does it, bilinear between the corner pixels. "darknet-letterbox": so resized with
+            its aspect kept, on a ground of .5 (Darknet since 2017-03).
 
     Returns:
-        float [3, size, size], and its placement.
+        float [3, size, size], and where the image lies on it.
+
+    Raises:
+        WordTreeError: an unknown placement.
     """
+    if placement not in PLACEMENTS:
+        raise unknown("placement", placement, PLACEMENTS)
     _, height, width = image.shape
-    new_width, new_height = size, size
-    if letterbox:
-        scale = size / max(width, height)
-        new_width, new_height = max(1, int(width * scale)), max(1, int(height * scale))
-    if (new_width, new_height) != (width, height):
-        shrinking = new_width < width or new_height < height
-        image = torch.nn.functional.interpolate(
-            image[None], size=(new_height, new_width), mode="bilinear", align_corners=False, antialias=shrinking
-        )[0]
-    left, top = (size - new_width) // 2, (size - new_height) // 2
-    if (new_width, new_height) != (size, size):
+    new_width = new_height = size
+    if placement == "darknet-letterbox":
+        longer = max(width, height)
+        new_width, new_height = max(1, width * size // longer), max(1, height * size // longer)
+    resized = _resize(image, new_height, new_width, antialias=placement == "stretch")
+    over_x, over_y = size - new_width, size - new_height
+    if over_x or over_y:
         canvas = image.new_full((3, size, size), 0.5)
-        canvas[:, top : top + new_height, left : left + new_width] = image
-        image = canvas
-    return image, Placement(left / size, top / size, new_width / size, new_height / size, width, height)
+        canvas[:, over_y // 2 : over_y // 2 + new_height, over_x // 2 : over_x // 2 + new_width] = resized
+        resized = canvas
+    # boxes go back from half of what is over, as Darknet's do, though the picture lies on whole pixels
+    where = Placement(over_x / 2 / size, over_y / 2 / size, new_width / size, new_height / size, width, height)
+    return resized, where
+
+
+def _resize(image: Tensor, height: int, width: int, antialias: bool) -> Tensor:
+    """Anti-aliased by areas, or Darknet's bilinear between corners, which reads at most four pixels."""
+    before = tuple(image.shape[1:])
+    if before == (height, width):
+        return image
+    options = {"antialias": height < before[0] or width < before[1]} if antialias else {"align_corners": True}
+    return torch.nn.functional.interpolate(image[None], size=(height, width), mode="bilinear", **options)[0]
 
 
 def place_back(boxes: Tensor, placement: Placement) -> Tensor:
     """xyxy boxes [n, 4] in fractions of the input -> pixels of the original image, clipped to it."""
-    left, top, width, height, image_width, image_height = placement
-    x = ((boxes[:, 0::2] - left) / width * image_width).clamp(0, image_width)
-    y = ((boxes[:, 1::2] - top) / height * image_height).clamp(0, image_height)
-    return torch.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1]), dim=1)
+    numbers = torch.tensor(placement, dtype=torch.float64).to(boxes)
+    return clip(unplace(boxes, numbers), numbers)
+
+
+def unplace(boxes: Tensor, placements: Tensor) -> Tensor:
+    """`place_back` of whole boxes, not clipped. placements: float [6], of all boxes, or [n, 6], of each."""
+    left, top, width, height, image_width, image_height = placements[..., None].unbind(-2)
+    x = (boxes[:, 0::2] - left) / width * image_width
+    y = (boxes[:, 1::2] - top) / height * image_height
+    return torch.stack((x, y), dim=-1).flatten(1)
+
+
+def clip(boxes: Tensor, placements: Tensor) -> Tensor:
+    """xyxy boxes [n, 4] in pixels, cut to their images; placements as `unplace` takes them."""
+    return boxes.clamp(min=0).minimum(placements[..., 4:].tile(2))
 
 
 def place_boxes(boxes: Tensor, placement: Placement) -> Tensor:

@@ -18,10 +18,13 @@ class Mode:
         tree_threshold: of the descent.
         iou: the overlap above which a lesser box is suppressed.
         rule: of the descent, see `wordtree.nn.descend`.
-        placement: how an image is laid on the input: "stretch", "darknet-stretch" or "darknet-letterbox".
+        placement: how an image is laid on the input, see `images.place`.
         score: "product", objectness x Pr(node); or "objectness", which Darknet reports alone with a tree.
         suppression: with a tree, a box suppresses lesser ones among its "relatives", of "all" nodes, or of the "same"
             node. A flat model's boxes suppress those of the same class in every reading.
+        clip: boxes are cut to the image before they are compared, as a person sees them; Darknet compares whole boxes.
+        candidates: boxes an image that are looked at, the likeliest; None: all above the threshold.
+        detections: boxes an image that are given, the best; None: all.
     """
 
     name: str
@@ -32,14 +35,19 @@ class Mode:
     placement: str
     score: str
     suppression: str
+    clip: bool
+    candidates: int | None
+    detections: int | None
 
 
 MODES = {
     mode.name: mode
     for mode in (
-        Mode("paper", 0.25, 0.5, 0.45, "path", "stretch", "product", "relatives"),
-        Mode("darknet", 0.24, 0.5, 0.4, "darknet", "darknet-stretch", "objectness", "all"),
-        Mode("darknet-2018", 0.5, 0.5, 0.45, "darknet-2018", "darknet-letterbox", "objectness", "same"),
+        Mode("paper", 0.25, 0.5, 0.45, "path", "stretch", "product", "relatives", True, 1000, 100),
+        Mode("darknet", 0.24, 0.5, 0.4, "darknet", "darknet-stretch", "objectness", "all", False, None, None),
+        Mode(
+            "darknet-2018", 0.5, 0.5, 0.45, "darknet-2018", "darknet-letterbox", "objectness", "same", False, None, None
+        ),
     )
 }
 

@@ -78,6 +78,31 @@ def tree_index(tree: WordTree, device: torch.device) -> TreeIndex:
     return TreeIndex(*(torch.tensor(np.array(table), device=device) for table in tables))
 
 
+class Spans(NamedTuple):
+    """Where each node's subtree begins and ends in preorder; the root stands last, where node -1 finds it.
+
+    Node i is j or lies above it where `enter[i] <= enter[j] < leave[i]`.
+    """
+
+    enter: Tensor  # int64 [nodes + 1]
+    leave: Tensor  # int64 [nodes + 1]
+
+
+@lru_cache(maxsize=32)
+def tree_spans(tree: WordTree, device: torch.device) -> Spans:
+    """The spans of `tree` on `device`, made on first use."""
+    below = np.ones(len(tree) + 1, dtype=np.int64)  # nodes of each subtree, itself included
+    levels = [np.flatnonzero(tree.depths == depth) for depth in range(int(tree.depths.max()) + 1)]
+    for at in reversed(levels):
+        np.add.at(below, tree.parents[at], below[at])
+    before = np.cumsum(below[:-1]) - below[:-1]  # nodes of the subtrees of all earlier nodes
+    before -= before[tree.group_start][tree.group_of]  # of the earlier siblings alone
+    enter = np.zeros(len(tree) + 1, dtype=np.int64)
+    for at in levels:
+        enter[at] = enter[tree.parents[at]] + 1 + before[at]
+    return Spans(torch.tensor(enter, device=device), torch.tensor(enter + below, device=device))
+
+
 def ask_groups(index: TreeIndex, row: Tensor, group: Tensor) -> Asked:
     """The logits of whole groups. row, group: int64 [segments], one group visit each, rows ascending."""
     size = index.size[group]  # [segments]

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from ..errors import WordTreeError
 from ..tree import WordTree
-from .descent import Walk, walk
+from .descent import Scope, Walk, walk
 from .index import Asked, ask_paths, restrict, tree_index
 from .loss import check_arguments, path_nll, reduce, take
 from .softmax import at_least_float32, segment_logsumexp, tree_log_prob
@@ -117,10 +117,17 @@ class TreeLinear(nn.Module):
             )
         return head_descend(x, self.weight, self.bias, copy, self.tree, threshold, rule)
 
-    def walk(self, x: Tensor, threshold: float = 0.5, rule: str = "path", copy: Tensor | None = None) -> Walk:
-        """The descent with the log-probabilities passed on the way; arguments as `descend`."""
+    def walk(
+        self,
+        x: Tensor,
+        threshold: float = 0.5,
+        rule: str = "path",
+        copy: Tensor | None = None,
+        scope: Scope | None = None,
+    ) -> Walk:
+        """The descent with the log-probabilities passed on the way; arguments as `descend`, and what it may answer."""
         index = tree_index(self.tree, x.device)
-        return walk(lambda asked: self.logits_at(x, asked, copy), len(x), index, threshold, rule)
+        return walk(lambda asked: self.logits_at(x, asked, copy), len(x), index, threshold, rule, scope)
 
     def log_prob_at(self, x: Tensor, nodes: Tensor, copy: Tensor | None = None) -> Tensor:
         """log Pr(nodes[i]) at row i, from the columns on its path alone. [rows, features], [rows] -> float [rows]."""
@@ -152,6 +159,14 @@ class TreeLinear(nn.Module):
         taken = values[asked.place(members)] - segment_logsumexp(values, asked)
         total = taken.new_zeros(rows, self.copies * cells).index_add(0, asked.segment_row, taken)
         return total.view(rows, self.copies, cells).mT
+
+    def log_probs(self, x: Tensor, copy: Tensor | None = None) -> Tensor:
+        """log Pr of every node at every row. x: float [rows, features], copy: int64 [rows] -> float [rows, nodes]."""
+        self._check_copy(copy)
+        logits = self(x)
+        if copy is not None and self.copies > 1:
+            logits = logits[torch.arange(len(x), device=x.device), copy]
+        return tree_log_prob(at_least_float32(logits), self.tree)
 
     def log_probs_of(self, x: Tensor, nodes: Sequence[int], copy: Tensor | None = None) -> Tensor:
         """log Pr of each of `nodes` at every row, from the groups on their paths alone.

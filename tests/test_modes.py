@@ -1,0 +1,177 @@
+"""The readings of YOLO9000: each detects as its source does, to the lists that the original program prints."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wordtree import WordTree
+from yolo9000.boxes import cxcywh_to_xyxy
+from yolo9000.detector import Detector
+from yolo9000.head import DenseHead
+from yolo9000.images import Placement, place
+from yolo9000.region import decode
+
+
+def flat(nodes: int) -> WordTree:
+    """A label set without a tree: every node is a root child and a leaf."""
+    return WordTree([f"c{node}" for node in range(nodes)], [-1] * nodes)
+
+
+def dense_detector(tree: WordTree, anchors: Tensor, mode: str) -> Detector:
+    """A detector whose network's output is there already."""
+    return Detector(nn.Identity(), nn.Identity(), DenseHead(tree, anchors), 416).set_mode(mode).eval()
+
+
+# ---------------------------------------------------------------------- Darknet's lists
+
+ANCHORS = {
+    "yolov2-tiny-voc": "1.08,1.19, 3.42,4.41, 6.63,11.38, 9.42,5.11, 16.62,10.52",
+    "yolov2-voc": "1.3221,1.73145, 3.19275,4.00944, 5.05587,8.09892, 9.47112,4.84053, 11.2364,10.0071",
+    "yolo_2016": "0.738768,0.874946, 2.42204,2.65704, 4.30971,7.04493, 10.246,4.59428, 12.6868,11.8741",
+    "yolov2": "0.57273,0.677385, 1.87446,2.06253, 3.33843,5.47434, 7.88282,3.52778, 9.77052,9.16828",
+    "yolo9000": "0.77871,1.14074, 3.00525,4.31277, 9.22725,9.61974",
+}
+
+
+def anchors_of(model: str) -> Tensor:
+    name = "yolo9000" if model.startswith("yolo9000") else model
+    return torch.tensor([float(side) for side in ANCHORS[name].split(",")]).view(-1, 2)
+
+
+def cases(prefix: str) -> list[str]:
+    """What stands beside the project of the cases that the README of the reference values names."""
+    if not (oracle.FOLDER / "out").is_dir():
+        return []
+    names = sorted(file.stem for file in (oracle.FOLDER / "out").glob(f"{prefix}*.npz"))
+    return [name for name in names if name.removeprefix(prefix) in ANCHORS or "yolo9000_" in name]
+
+
+OLD = [name for name in cases("infer_") if "master" not in name and "alexeyab" not in name]
+NEW = cases("infer_master_letterbox_")
+has = {"OLD": OLD, "NEW": NEW}
+
+
+def any_case(version: str) -> pytest.MarkDecorator:
+    names = has[version] or [pytest.param("none", marks=oracle.needs_oracle)]
+    return pytest.mark.parametrize("name", names)
+
+
+def raw_of(name: str, case: dict[str, Any]) -> tuple[Tensor, WordTree, Tensor]:
+    """The network's output [1, anchors * (5 + nodes), h, w], the tree, the anchors of a case.
+
+    Where a file holds no class logits but a few rows', the others are made to descend to the node that Darknet listed.
+    """
+    model = name.removeprefix("infer_").removeprefix("master_letterbox_")
+    anchors = anchors_of(model)
+    tree = oracle.tree_9418() if "yolo9000" in model else None
+    raw = case.get("rin", case.get("rin_fp32"))
+    if raw is not None:
+        tree = tree or flat(raw.shape[0] // len(anchors) - 5)
+        return torch.from_numpy(raw)[None], tree, anchors
+    assert tree is not None
+    boxes = case["rin_xywho"]  # [anchors, 5, h, w]
+    a, _, h, w = boxes.shape
+    logits = np.zeros((a, len(tree), h, w), dtype=np.float32)
+    column = case["tree_thresholds"].tolist().index(float(case["hier_thresh"]))
+    for row, col, anchor in np.ndindex(h, w, a):
+        sure = tree.path(int(case["tree_top"][row, col, anchor, column]))
+        logits[anchor, sure, row, col] = 30.0
+    for (anchor, row, col), given in zip(case["sel_anchor_row_col"], case["sel_logits"], strict=True):
+        logits[anchor, :, row, col] = given
+    raw = np.concatenate((boxes, logits), axis=1).reshape(1, -1, h, w)
+    return torch.from_numpy(raw), tree, anchors
+
+
+def rows_of(found: dict[str, Any]) -> Iterator[tuple[int, float, list[float]]]:
+    yield from zip(found["labels"].tolist(), found["scores"].tolist(), found["boxes"].tolist(), strict=True)
+
+
+def assert_same_lists(found: dict[str, Any], wanted: list[tuple[int, float, list[float]]], size: float) -> None:
+    """None missing and none extra: the rows pair off by label, box (1e-4 of the image) and score (2e-3)."""
+    left = list(wanted)
+    for label, score, box in rows_of(found):
+        near = [
+            at
+            for at, (one, value, place) in enumerate(left)
+            if one == label and abs(value - score) < 2e-3 and np.abs(np.subtract(place, box)).max() < 1e-4 * size
+        ]
+        assert near, f"extra: {label} {score:.4f} {box}"
+        left.pop(near[0])
+    assert not left, f"missing: {left}"
+
+
+def detector_of(name: str, case: dict[str, Any], mode: str) -> tuple[Detector, Tensor]:
+    raw, tree, anchors = raw_of(name, case)
+    model = dense_detector(tree, anchors, mode)
+    model.threshold, model.tree_threshold = float(case["thresh"]), float(case["hier_thresh"])
+    return model, raw
+
+
+@any_case("OLD")
+@pytest.mark.parametrize("key", ["det_pre_nms", "det_post_nms"])
+def test_the_lists_of_the_release_of_2017(name, key):
+    case = oracle.values(name)
+    model, raw = detector_of(name, case, "darknet")
+    assert model.iou == pytest.approx(float(case["nms_iou"]))
+    if key == "det_pre_nms":
+        model.iou = 1.0
+    width, height = case["image_wh"].tolist()
+    (found,) = model.detect(model.head(raw), [Placement(0.0, 0.0, 1.0, 1.0, width, height)])
+    boxes = cxcywh_to_xyxy(torch.from_numpy(case["boxes"]).reshape(-1, 4)).clamp(0, 1)
+    boxes = boxes * torch.tensor([width, height] * 2)
+    wanted = [(int(label), float(score), boxes[int(at)].tolist()) for at, label, score in case[key]]
+    if key == "det_post_nms":  # it writes what is on no root child to index -1, where its suppression does not reach
+        listed = {score for label, score, _ in rows_of(found) if label == -1}
+        assert all(any(abs(score - other) < 2e-3 for label, other, _ in wanted if label == -1) for score in listed)
+        wanted = [row for row in wanted if row[0] != -1]
+        found = {key: found[key][found["labels"] != -1] for key in ("labels", "scores", "boxes")}
+    assert len(wanted) > 5
+    assert_same_lists(found, wanted, max(width, height))
+
+
+@any_case("OLD")
+def test_boxes_of_the_release_of_2017(name):
+    case = oracle.values(name)
+    model, raw = detector_of(name, case, "darknet")
+    boxes = decode(model.head(raw).raw, model.head.anchors)[0]
+    torch.testing.assert_close(boxes, torch.from_numpy(case["boxes"]), rtol=1e-4, atol=1e-5)
+
+
+@any_case("NEW")
+@pytest.mark.parametrize("key", ["det_pre_nms", "det_post_nms"])
+def test_the_lists_of_the_release_of_2018(name, key):
+    case = oracle.values(name)
+    model, raw = detector_of(name, case, "darknet-2018")
+    assert model.iou == pytest.approx(float(case["nms_iou"]))
+    if key == "det_pre_nms":
+        model.iou = 1.0
+    width, height = case["image_wh"].tolist()
+    _, placement = place(torch.zeros(3, height, width), int(case["net_wh"][0]), "darknet-letterbox")
+    (found,) = model.detect(model.head(raw), [placement])
+    boxes = cxcywh_to_xyxy(torch.from_numpy(case[key][:, 4:])).clamp(0, 1) * torch.tensor([width, height] * 2)
+    wanted = [(int(row[1]), float(row[2]), box) for row, box in zip(case[key], boxes.tolist(), strict=True)]
+    assert len(wanted) > 5
+    assert_same_lists(found, wanted, max(width, height))
+
+
+@any_case("OLD")
+def test_the_picture_on_the_input_of_the_release_of_2017(name):
+    case = oracle.values(name)
+    if "input" not in case:
+        pytest.skip(f"{name} holds no input")
+    picture = torch.from_numpy(oracle.values("dog_stb_rgb")["rgb"]).permute(2, 0, 1).float() / 255
+    laid, _ = place(picture, case["input"].shape[1], "darknet-stretch")
+    torch.testing.assert_close(laid, torch.from_numpy(case["input"]), rtol=0, atol=2e-5)
+
+
+@any_case("NEW")
+def test_the_picture_on_the_input_of_the_release_of_2018(name):
+    case = oracle.values(name)
+    picture = torch.from_numpy(oracle.values("dog_stb_rgb")["rgb"]).permute(2, 0, 1).float() / 255
+    laid, _ = place(picture, case["input"].shape[1], "darknet-letterbox")
+    torch.testing.assert_close(laid, torch.from_numpy(case["input"]), rtol=0, atol=2e-5)
