@@ -70,12 +70,14 @@ class Choice:
 
 
 def _tuple(name: str, given: Any) -> tuple[Any, ...] | None:
-    """Nodes as something that stays what it is; a mask as it was."""
+    """Nodes, or a mask, as something that stays what it is."""
     if given is None:
         return None
-    if isinstance(given, int | str | np.integer):
-        given = (given,)
-    values = tuple(given.tolist() if isinstance(given, np.ndarray | Tensor) else given)
+    given = given.tolist() if isinstance(given, np.ndarray | Tensor) else given
+    values = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    for value in values:
+        if not isinstance(value, int | str | np.integer):
+            raise WordTreeError(f"{name} of {value!r}; a node is an int, an id, a synset name or a name")
     if not values or all(value is False for value in values):
         raise WordTreeError(f"{name} of no nodes; give at least one node, or leave it out")
     return values

@@ -172,15 +172,14 @@ def walk(
         best, member = _segment_max(conditional, asked)
         absolute = log_probs[row] + best
         score = absolute if rule == "path" else measure[row] + absolute
-        passed = score > limit
-        if (
-            step == 0 and rule == "darknet-2018" and open_ is None
-        ):  # the likeliest root child is kept even where it does not pass
-            nodes[row], log_probs[row], path[row, 0] = member, absolute, absolute
-        row, member, absolute, score = row[passed], member[passed], absolute[passed], score[passed]
-        nodes[row], log_probs[row], measure[row], path[row, step] = member, absolute, score, absolute
+        passed = told = score > limit
+        if step == 0 and rule == "darknet-2018" and open_ is None:  # the likeliest root child is kept, passed or not
+            told = torch.ones_like(passed)
+        nodes[row], log_probs[row] = torch.where(told, member, nodes[row]), torch.where(told, absolute, log_probs[row])
+        measure[row], path[row, step] = score, torch.where(told, absolute, math.nan)
         group = group_below[member]
-        row, group = row[group >= 0], group[group >= 0]
+        on = (passed & (group >= 0)).nonzero()[:, 0]
+        row, group = row[on], group[on]
     if scope is None:
         return Walk(nodes, log_probs, path)
     return _lifted(scope.answer[nodes], path, index)
