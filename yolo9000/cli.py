@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,23 +81,64 @@ def bounds(
 
 @app.command()
 def detect(
-    sources: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Pictures, folders, patterns in quotes, videos, or a camera's number, 0 the first.",
+        ),
+    ],
     weights: Weights = None,
-    threshold: Annotated[float, typer.Option(help="On the score, objectness x Pr(node).")] = 0.25,
-    tree_threshold: Annotated[float, typer.Option(help="How sure each step down the tree must be.")] = 0.5,
-    out: Annotated[Path | None, typer.Option(help="A folder for the pictures with boxes.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record an image.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="On the score; the mode's own where left out.")] = None,
+    tree_threshold: Annotated[
+        float | None, typer.Option(help="How sure each step down the tree must be; the mode's own where left out.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images in one pass of the network.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="A folder for the pictures and clips with boxes.")] = None,
+    crops: Annotated[Path | None, typer.Option(help="A folder for what lies in each box.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON record an image or frame, a line each.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
-    """Box and name what is in pictures."""
+    """Box and name what is in pictures, videos or before a camera. Ctrl-C ends it; what was written stays."""
+    from .outputs import Outputs
     from .prediction import about, stream
+    from .reports import Progress
+    from .sources import count_of, items_of
 
+    faults: list[WordTreeError] = []
+
+    def keep(fault: WordTreeError) -> None:
+        faults.append(fault)
+        typer.echo(_one_line(fault), err=True)
+
+    terminal = sys.stderr.isatty()
+    items = items_of(list(sources))
+    results = stream(list(sources), weights, threshold, tree_threshold, device, batch, on_error=keep)
     if weights is None:
         typer.echo(f"shipped checkpoint: {about()}", err=True)
-    for found in stream(list(sources), weights, threshold, tree_threshold, device):
-        typer.echo(found.to_json() if as_json else str(found))
-        if out is not None:
-            typer.echo(f"  -> {found.save(out / (Path(found.source).stem + '.png'))}", err=True)
+    shown, began, stopped = 0, time.perf_counter(), False
+    try:
+        with Progress(terminal) as bar, Outputs(out, crops, (item.name for item in items)) as outputs:
+            bar.start("detecting", count_of(items) if terminal else None)
+            for found in results:
+                typer.echo(found.to_json() if as_json else str(found))
+                written = outputs.add(found)
+                if written is not None:
+                    typer.echo(f"  -> {written}", err=True)
+                shown += 1
+                bar.advance()
+    except KeyboardInterrupt:
+        stopped = True
+    seconds = time.perf_counter() - began
+    if shown:
+        typer.echo(f"{shown} frames in {seconds:.1f} s: {shown / seconds:.1f} frames a second", err=True)
+    if stopped:
+        typer.echo("stopped; what was written stays", err=True)
+        raise typer.Exit(130)
+    if faults:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -183,6 +225,10 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
     return options
 
 
+def _one_line(message: object) -> str:
+    return f"error: {' '.join(str(message).split())}"
+
+
 def main() -> None:
     """Run the command; an error is one line on stderr and exit code 2."""
     try:
@@ -193,5 +239,5 @@ def main() -> None:
         message = str(error)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(_one_line(message), file=sys.stderr)
     sys.exit(2)

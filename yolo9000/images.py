@@ -1,12 +1,11 @@
 """Pictures in, and their place on the network's square: how an image is laid on the input, and the way back."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from wordtree import WordTreeError
@@ -14,11 +13,11 @@ from wordtree.errors import unknown
 
 PLACEMENTS = ("stretch", "darknet-stretch", "darknet-letterbox")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-Source = str | Path | np.ndarray | Tensor | Image.Image
+Picture = str | Path | np.ndarray | Tensor | Image.Image
 
 
 def read_image(path: str | Path) -> Tensor:
-    """An image file as uint8 [3, h, w], RGB.
+    """An image file as uint8 [3, h, w], RGB, upright where the file says which side is up (EXIF).
 
     Raises:
         WordTreeError: no such file, not an image, or an image that ends too soon.
@@ -28,14 +27,14 @@ def read_image(path: str | Path) -> Tensor:
         raise WordTreeError(f"no image {str(file)!r}; give a file that exists ({', '.join(SUFFIXES)})")
     try:
         with Image.open(file) as image:
-            return _to_tensor(image.convert("RGB"))
+            return _to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
     except UnidentifiedImageError:
         raise WordTreeError(f"image {str(file)!r} is in no known format; give one of {', '.join(SUFFIXES)}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise WordTreeError(f"image {str(file)!r} cannot be read whole ({fault}); give an undamaged file") from None
 
 
-def as_image(source: Source) -> Tensor:
+def as_image(source: Picture) -> Tensor:
     """A path, a PIL image, an array [h, w, 3] or a tensor [3, h, w] as uint8 [3, h, w], RGB.
 
     Arrays and tensors are uint8 in 0..255 or float in 0..1.
@@ -58,20 +57,6 @@ def as_image(source: Source) -> Tensor:
     if tensor.dtype != torch.uint8:
         raise WordTreeError(f"an image of type {tensor.dtype}; give uint8 in 0..255 or floats in 0..1")
     return tensor
-
-
-def sources_of(source: Source | Sequence[Source]) -> Iterator[tuple[str, Source]]:
-    """Each image of a source with a name: a file, a folder (its images by name), an array, or a list of these."""
-    if isinstance(source, list | tuple):
-        for one in source:
-            yield from sources_of(one)
-    elif isinstance(source, str | Path) and Path(source).is_dir():
-        files = sorted(file for file in Path(source).iterdir() if file.suffix.lower() in SUFFIXES)
-        if not files:
-            raise WordTreeError(f"no images in folder {str(source)!r}; give one that holds {', '.join(SUFFIXES)}")
-        yield from ((str(file), file) for file in files)
-    else:
-        yield (str(source) if isinstance(source, str | Path) else "image"), source  # type: ignore[misc]
 
 
 class Placement(NamedTuple):

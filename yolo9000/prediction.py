@@ -1,6 +1,7 @@
 """From a picture to detections: `yolo9000.detect` and `yolo9000.load`."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from wordtree.errors import unknown
 from .checkpoints import load_model
 from .detections import Detections
 from .detector import Detector
-from .images import Source, as_image, sources_of
+from .sources import Item, Source, frames_of, items_of
+from .video import Frame
 
 SHIPPED = "zoo.safetensors"
 MODES = ("paper",)
+OnError = Callable[[WordTreeError], object]
 
 
 def load(
@@ -55,58 +58,120 @@ def about(weights: str | Path | None = None) -> str:
 def detect(
     source: Source | Sequence[Source],
     weights: str | Path | Detector | None = None,
-    threshold: float = 0.25,
-    tree_threshold: float = 0.5,
+    threshold: float | None = None,
+    tree_threshold: float | None = None,
     device: str = "auto",
+    batch: int = 1,
+    on_error: OnError | None = None,
 ) -> list[Detections]:
     """Box and name what is in pictures.
 
     Args:
-        source: a path, a folder, an array [h, w, 3], a tensor [3, h, w], or a list of these.
+        source: a file, a folder, a pattern ("photos/*.jpg"), a video, a PIL image, an array [h, w, 3], a tensor
+            [3, h, w], or a list of these. For a camera, which has no end, and a long video use `stream`.
         weights: a run's folder or weights file, or a loaded model; the shipped checkpoint where left out.
-        threshold: on the score, objectness x Pr(node), 0..1.
-        tree_threshold: how sure each step down the tree must be, 0..1: lower says "poodle", higher stays at "dog".
+        threshold: on the score, objectness x Pr(node), 0..1; the mode's own where left out.
+        tree_threshold: how sure each step down the tree must be, 0..1: lower says "poodle", higher stays at "dog"; the
+            mode's own where left out.
         device: "auto", "cpu" or "cuda".
+        batch: images in one pass of the network.
+        on_error: called with the error of a picture or video that cannot be read whole; the rest goes on. Where left
+            out the error is raised.
 
     Returns:
-        One `Detections` an image, in order.
+        One `Detections` an image or frame, in order.
 
     Raises:
-        WordTreeError: a missing or damaged image, weights that do not fit, a threshold outside 0..1.
+        WordTreeError: a missing or damaged image, weights that do not fit, a threshold outside 0..1, a camera.
 
     Example:
-        >>> found = detect(torch.zeros(3, 64, 64, dtype=torch.uint8))  # doctest: +SKIP
-        >>> found[0].names  # doctest: +SKIP
+        >>> found = detect(torch.zeros(3, 64, 64, dtype=torch.uint8))
+        >>> found[0].names
         ()
     """
-    return list(stream(source, weights, threshold, tree_threshold, device))
+    items = items_of(source)
+    endless = [item.name for item in items if item.kind == "camera"]
+    if endless:
+        raise WordTreeError(f"detect() of {endless[0]}, which has no end; take one frame at a time from stream()")
+    return list(_stream(items, weights, threshold, tree_threshold, device, batch, on_error))
 
 
 def stream(
     source: Source | Sequence[Source],
     weights: str | Path | Detector | None = None,
-    threshold: float = 0.25,
-    tree_threshold: float = 0.5,
+    threshold: float | None = None,
+    tree_threshold: float | None = None,
     device: str = "auto",
+    batch: int = 1,
+    on_error: OnError | None = None,
 ) -> Iterator[Detections]:
-    """`detect`, one image at a time; arguments and errors are checked before the first."""
+    """`detect`, one image or frame at a time, cameras too; arguments are checked and weights read before the first.
+
+    No more than a batch is in memory. What was found before a damaged picture or frame comes before its error.
+    """
+    return _stream(items_of(source), weights, threshold, tree_threshold, device, batch, on_error)
+
+
+def _stream(
+    items: Sequence[Item],
+    weights: str | Path | Detector | None,
+    threshold: float | None,
+    tree_threshold: float | None,
+    device: str,
+    batch: int,
+    on_error: OnError | None,
+) -> Iterator[Detections]:
     for name, value in (("threshold", threshold), ("tree_threshold", tree_threshold)):
-        if not 0 <= value <= 1:
+        if value is not None and not 0 <= value <= 1:
             raise WordTreeError(f"a {name} of {value}; it is a probability, 0 to 1")
+    if batch < 1:
+        raise WordTreeError(f"a batch of {batch} images; give 1 or more")
     from .hardware import device_of
 
     where = device_of(device)
-    pictures = [(name, as_image(one)) for name, one in sources_of(source)]
-    model = weights if isinstance(weights, Detector) else load(weights)
-    model = model.to(where).eval()
-    model.threshold, model.tree_threshold = threshold, tree_threshold
-    return (_one(model, name, image, where) for name, image in pictures)
+    loaded = weights if isinstance(weights, Detector) else load(weights)
+    model = copy.copy(loaded.to(where).eval())  # the same parameters; what is set for this run stays here
+    if threshold is not None:
+        model.threshold = threshold
+    if tree_threshold is not None:
+        model.tree_threshold = tree_threshold
+    return (found for frames in _batches(items, batch, on_error) for found in _found(model, frames, where))
+
+
+def _batches(items: Sequence[Item], size: int, on_error: OnError | None) -> Iterator[list[Frame]]:
+    """The frames of all items, some at a time; an error comes after what was read before it."""
+    group: list[Frame] = []
+    for item in items:
+        frames = frames_of(item)
+        while True:
+            try:
+                frame = next(frames, None)
+            except WordTreeError as fault:
+                if on_error is None:
+                    if group:
+                        yield group
+                    raise
+                on_error(fault)
+                break
+            if frame is None:
+                break
+            group.append(frame)
+            if len(group) == size:
+                yield group
+                group = []
+    if group:
+        yield group
 
 
 @torch.no_grad()
-def _one(model: Detector, name: str, image: torch.Tensor, device: torch.device) -> Detections:
-    (found,) = model([image.to(device).float() / 255])
-    return Detections.of(image, found, model.tree, name)
+def _found(model: Detector, frames: Sequence[Frame], device: torch.device) -> list[Detections]:
+    results = model([frame.image.to(device).float() / 255 for frame in frames])
+    return [
+        Detections.of(
+            frame.image, found, model.tree, frame.source, frame=frame.number, time=frame.time, rate=frame.rate
+        )
+        for frame, found in zip(frames, results, strict=True)
+    ]
 
 
 def _weights_path(weights: str | Path | None) -> Path:

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +46,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
+            redirect_stdout=sys.stdout.isatty(),  # what is piped elsewhere goes there
             disable=not enabled,
         )
         self.task: Any = None
@@ -59,8 +61,8 @@ class Progress:
     ) -> None:
         self.bars.stop()
 
-    def start(self, name: str, total: int, done: int = 0) -> None:
-        """Begin a named piece of work of `total` steps, `done` of them behind us."""
+    def start(self, name: str, total: int | None, done: int = 0) -> None:
+        """Begin a named piece of work of `total` steps, None for nobody knows, `done` of them behind us."""
         self.mean = math.nan
         self.task = self.bars.add_task(name, total=total, completed=done, note="")
 
