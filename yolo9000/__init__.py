@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import loss, models
     from .evaluation import evaluate
+    from .inference import fuse
     from .official import official_maps, official_tree
     from .prediction import detect, load
     from .training import train
 
-__all__ = ["detect", "evaluate", "load", "loss", "models", "official_maps", "official_tree", "train"]
+__all__ = ["detect", "evaluate", "fuse", "load", "loss", "models", "official_maps", "official_tree", "train"]
 
 _HOME = {
     "detect": "prediction",
     "evaluate": "evaluation",
+    "fuse": "inference",
     "load": "prediction",
     "official_maps": "official",
     "official_tree": "official",

@@ -21,6 +21,7 @@ from .loss import check_arguments, path_nll, reduce, take
 from .softmax import at_least_float32, segment_logsumexp, tree_log_prob
 
 SPARSE_BELOW = 0.2  # of rows x columns: where fewer products are asked for, they are computed one by one
+FEW = 16  # a layer's rows to each logit asked for: above it, sorting what is asked beats marking the rows
 
 
 class TreeLinear(nn.Module):
@@ -209,7 +210,8 @@ def logits_of(x: Tensor, weight: Tensor, bias: Tensor, asked: Asked, copy: Tenso
     """The logits asked for, of a layer given as its weight [copies, nodes, features] and bias [copies, nodes]."""
     columns, place = _union(asked, copy, weight.shape)
     part = weight.flatten(0, 1).index_select(0, columns)  # [columns, features]
-    return take(nn.functional.linear(x, part, bias.flatten().index_select(0, columns)), asked.row, place)
+    logits = nn.functional.linear(x.to(part.dtype), part, bias.flatten().index_select(0, columns))
+    return take(logits, asked.row, place)
 
 
 def head_descend(
@@ -305,8 +307,11 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def _union(asked: Asked, copy: Tensor | None, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """The rows of the weight that anything asks for, ascending; and which of them each logit is. No sort."""
+    """The rows of the weight that anything asks for, ascending; and which of them each logit is."""
     column = asked.node if copy is None else asked.node + copy[asked.row] * shape[1]
+    if len(column) * FEW < shape[0] * shape[1]:  # fewer to sort than rows to mark
+        columns, place = torch.unique(column, return_inverse=True)
+        return columns, place
     wanted = torch.zeros(shape[0] * shape[1], dtype=torch.bool, device=column.device)
     wanted[column] = True
     return wanted.nonzero()[:, 0], (wanted.cumsum(0) - 1)[column]

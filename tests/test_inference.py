@@ -1,0 +1,158 @@
+"""A fused detector detects what it detected before, in whatever arithmetic its batch-norm was, and cannot train."""
+
+import copy
+
+import pytest
+import torch
+from strategies import random_tree
+from torch import nn
+
+import yolo9000
+from wordtree import WordTreeError
+from yolo9000.detector import Detector
+from yolo9000.inference import FusedConv, folded, fuse
+
+TREE = random_tree(60)
+
+
+def lively_model(size: int = 64, **options) -> Detector:
+    """Statistics, gains and logits that differ from channel to channel and from cell to cell."""
+    torch.manual_seed(0)
+    numbers = {"widths": (8, 16, 32), "counts": (1, 3, 3), **options}
+    model = yolo9000.models.yolo9000(TREE, [[1.0, 1.5], [3.0, 2.0]], size, **numbers)
+    lively_norms(model)
+    nn.init.normal_(model.head.boxes.weight, std=0.4)
+    nn.init.normal_(model.head.classes.weight, std=0.8)
+    model.tree_threshold = 0.2
+    return model.eval()
+
+
+def lively_norms(module: nn.Module) -> None:
+    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_var, 1e-4, 0.5)  # some so small that epsilon counts
+        nn.init.normal_(norm.running_mean, std=0.3)
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.3)
+
+
+def images(batch: int = 2, size: int = 64) -> torch.Tensor:
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max())
+
+
+@pytest.mark.parametrize("neck", [(), (24, 16)])
+def test_a_fused_network_gives_the_same_within_a_ten_thousandth(neck):
+    model = lively_model(neck=neck)
+    fused = fuse(copy.deepcopy(model))
+    assert not any(isinstance(m, nn.BatchNorm2d | nn.LeakyReLU) for m in fused.modules())
+    with torch.no_grad():
+        one, other = model.region(images()), fused.region(images())
+    assert relative(other.raw, one.raw) < 1e-4
+    assert relative(other.features, one.features) < 1e-4
+    assert one.raw.std() > 0.5
+
+
+def test_a_fused_detector_finds_the_same():
+    model = lively_model()
+    fused = fuse(copy.deepcopy(model))
+    for one, other in zip(model(images()), fused(images()), strict=True):
+        assert len(one["labels"]) > 3
+        assert torch.equal(one["labels"], other["labels"])
+        torch.testing.assert_close(other["boxes"], one["boxes"], rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(other["scores"], one["scores"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_passthrough_is_fused_too():
+    torch.manual_seed(0)
+    from yolo9000.darknet19 import Darknet19, Passthrough
+    from yolo9000.head import RegionHead
+
+    trunk = Darknet19((8, 16, 32), (1, 1, 1))
+    neck = Passthrough(trunk.passthrough_channels, trunk.channels, 8, 16)
+    model = Detector(trunk, neck, RegionHead(16, TREE, torch.tensor([[1.0, 1.5]])), 64)
+    lively_norms(model)
+    model.eval()
+    fused = fuse(copy.deepcopy(model))
+    with torch.no_grad():
+        assert relative(fused.region(images()).features, model.region(images()).features) < 1e-4
+
+
+@pytest.mark.parametrize("arithmetic", ["torch", "darknet"])
+def test_folding_follows_the_arithmetic_of_the_batch_norm(arithmetic):
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6).eval()
+    lively_norms(norm)
+    nn.init.uniform_(norm.running_var, 1e-7, 1e-4)  # where the two differ
+    norm.arithmetic = arithmetic
+    x = torch.randn(2, 4, 9, 11)
+    deviation = norm.running_var.sqrt() + 1e-6 if arithmetic == "darknet" else (norm.running_var + norm.eps).sqrt()
+    wanted = (convolution(x) - norm.running_mean[:, None, None]) / deviation[:, None, None]
+    wanted = nn.functional.leaky_relu(wanted * norm.weight[:, None, None] + norm.bias[:, None, None], 0.1)
+    fused = FusedConv(convolution, norm, 0.1).eval()
+    with torch.no_grad():
+        assert relative(fused(x), wanted) < 1e-4
+        other = copy.deepcopy(norm)
+        other.arithmetic = "torch" if arithmetic == "darknet" else "darknet"
+        assert relative(FusedConv(convolution, other, 0.1).eval()(x), wanted) > 1e-2
+
+
+def test_a_bias_of_the_convolution_goes_through_the_batch_norm():
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(3, 5, 1), nn.BatchNorm2d(5).eval()
+    lively_norms(norm)
+    x = torch.randn(1, 3, 4, 4)
+    weight, bias = folded(convolution, norm)
+    with torch.no_grad():
+        assert relative(nn.functional.conv2d(x, weight, bias), norm(convolution(x))) < 1e-4
+
+
+def test_one_fused_convolution_takes_maps_of_any_size_and_its_copy_packs_its_own():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(8, 16, 3, padding=1)
+    fused = FusedConv(convolution, slope=0.1).eval()
+    with torch.no_grad():
+        for shape in ((1, 8, 16, 16), (3, 8, 5, 7), (1, 8, 1, 1)):
+            x = torch.randn(shape)
+            torch.testing.assert_close(fused(x), nn.functional.leaky_relu(convolution(x), 0.1), rtol=1e-4, atol=1e-5)
+        other = copy.deepcopy(fused)
+        other.weight.zero_()  # what was packed of the first is not the copy's
+        assert relative(other(x), nn.functional.leaky_relu(other.bias, 0.1)[None, :, None, None]) < 1e-6
+        torch.testing.assert_close(
+            fused.double()(x.double()).float(), nn.functional.leaky_relu(convolution(x), 0.1), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_with_gradients_asked_of_its_input_it_gives_them():
+    fused = FusedConv(nn.Conv2d(3, 4, 3), slope=0.1).eval()
+    x = torch.randn(1, 3, 6, 6, requires_grad=True)
+    fused(x).sum().backward()
+    assert x.grad.any()
+
+
+def test_bfloat16_finds_about_the_same_and_says_boxes_in_float32():
+    model = lively_model()
+    fused = fuse(copy.deepcopy(model), precision="bfloat16")
+    with torch.no_grad():
+        one, other = model.region(images()), fused.region(images())
+    assert other.raw.dtype == torch.float32
+    assert 1e-4 < relative(other.raw, one.raw) < 0.1
+    assert len(fused(images())) == 2
+
+
+def test_a_compiled_detector_finds_the_same():
+    model = lively_model()
+    fused = fuse(copy.deepcopy(model), compile="aot_eager")
+    for one, other in zip(model(images()), fused(images()), strict=True):
+        assert torch.equal(one["labels"], other["labels"])
+
+
+def test_a_fused_detector_refuses_to_train_and_a_precision_unknown_is_named():
+    fused = fuse(lively_model())
+    with pytest.raises(WordTreeError, match="fused detector asked to train"):
+        fused.train()
+    assert fuse(fused) is fused  # again: nothing is left to fold
+    with pytest.raises(WordTreeError, match="precision 'float8'"):
+        fuse(lively_model(), precision="float8")
