@@ -168,7 +168,7 @@ def test_check_tells_what_a_file_holds(capsys: pytest.CaptureFixture[str], tmp_p
 
 def test_plugins_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = wordtree(capsys, "plugins").splitlines()
-    assert any(line.split() == ["datasets", "register_label_maps"] for line in lines)
+    assert any(line.split()[::3] == ["datasets", "register_label_maps"] for line in lines)
     assert any(line.startswith("label maps: coco, imagenet1k, ") for line in lines)
 
 

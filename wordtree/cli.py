@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     what = f"a word, a synset name (dog.n.01), an id, or {maps}; several maps share one tree"
     show.add_argument("what", metavar="WORD_OR_MAP", nargs="*", help=what)
     show.add_argument("--tree", metavar="FILE", type=Path, help="a tree: .json, .csv or Darknet's .tree")
+    show.add_argument("--taxonomy", default="wordnet", metavar="NAME_OR_FILE", help="where label maps have their ids")
     show.add_argument("--format", choices=("text", "svg", "html"), default="text", help="default: text")
     show.set_defaults(run=_show)
 
@@ -93,7 +94,9 @@ def parser() -> argparse.ArgumentParser:
     )
     labels.set_defaults(run=_labels)
 
-    plugins = commands.add_parser("plugins", help="list the plug-ins, what they offer, and what is wrong with any")
+    plugins = commands.add_parser(
+        "plugins", help="list the plug-ins, where they are from, what they offer, and what failed"
+    )
     plugins.set_defaults(run=_plugins)
 
     for command in (show, build, merge, labels):
@@ -119,7 +122,7 @@ def _show(given: argparse.Namespace) -> None:
     if maps:
         from .build import build_tree
 
-        picture = show.picture_of_tree(tree if tree is not None else build_tree(*maps), *maps)
+        picture = show.picture_of_tree(tree if tree is not None else build_tree(*maps, taxonomy=given.taxonomy), *maps)
     elif tree is not None and given.what:
         node = tree.find(given.what[0])
         whole = given.format == "html"
@@ -242,7 +245,8 @@ def _plugins(given: argparse.Namespace) -> None:
             "detectors": sorted(plugins.detectors()),
         }
     for plugin in listing:
-        print(f"{plugin.name:<16}{', '.join(plugin.hooks)}" + (f"FAULT: {plugin.fault}" if plugin.fault else ""))
+        told = [", ".join(plugin.hooks), f"FAULT: {plugin.fault}" if plugin.fault else ""]
+        print(_printable(f"{plugin.name:<16}{plugin.source:<28}{'; '.join(filter(None, told))}"))
     for kind, names in offers.items():
         print(f"{kind}: {', '.join(names) or 'none'}")
 
@@ -251,13 +255,15 @@ def _plugins(given: argparse.Namespace) -> None:
 
 
 def _label_map(text: str) -> LabelMap | None:
-    """The label map of a registered name or of a file; None where it is neither."""
-    from .labels import SUFFIXES, LabelMap, label_maps
+    """The label map of a file or of a registered name; None where it is neither. Plug-ins are asked for a name only."""
+    from .labels import SUFFIXES, WORDNET_ID, LabelMap, label_maps
 
+    if Path(text).suffix in SUFFIXES:
+        return LabelMap.read(text)
+    if WORDNET_ID.fullmatch(text):
+        return None
     maps = label_maps()
-    if text in maps:
-        return maps[text]
-    return LabelMap.read(text) if Path(text).suffix in SUFFIXES else None
+    return maps[text] if text in maps or text in maps.refused else None
 
 
 def _known_word(text: str) -> None:
