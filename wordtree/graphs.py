@@ -2,10 +2,12 @@
 
     .tree                        Darknet's, a node a line
     .csv .tsv                    columns parent and child; or id, parent and, if you like, name
+                                 columns of ranks, kingdom to species: a Linnaean list
     .json                        our own, as `WordTree.save` writes it
     .json .yaml .yml             {animal: {dog: [poodle, beagle], cat: }}
                                  [{name, parent}], with an id of its own where names are not unique
                                  [{name, supercategory}], also under `categories`, as COCO writes it
+                                 [{name, kingdom, phylum, ... genus}], likewise, as iNaturalist does
                                  {LabelName, Subcategory, Part}, Open Images' hierarchy
                                  {name, children}, as drawing programs take it
                                  a data set's YAML: `names:`, and `tree:` beside it
@@ -23,6 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import linnaean
 from .errors import WordTreeError
 from .scan import DELIMITERS, Item, Source, Stopped, Table, document_of, lines_of, table_of
 from .tree import ROOT, WordTree
@@ -223,9 +226,12 @@ def scan_table(source: Source, table: Table) -> Graph:
     id_at, parent_at, name_at = columns.get("id"), columns.get("parent"), columns.get("name")
     if "child" in columns:
         id_at, name_at = columns["child"], None
+    if (id_at is None or parent_at is None) and linnaean.is_list(columns):
+        rows = [(line, dict(zip(table.columns, cells, strict=True))) for line, cells in table.rows]
+        return _checked(source, _linnaean(source, rows))
     if id_at is None or parent_at is None:
         given = ", ".join(columns) or "none"
-        source.stop(1, f"columns: {given}; give parent and child, or id, parent and, if you like, name")
+        source.stop(1, f"columns: {given}; give parent and child, or id, parent and name, or ranks: family, genus")
     entries = []
     for line, cells in table.rows:
         name = None if name_at is None else cells[name_at]
@@ -247,6 +253,8 @@ def scan_document(source: Source, top: Item) -> Graph:
             graph = _nested_records(source, [top], "id" if "id" in top.value else "name", "children")
         case {"names": Item(value=list() | dict())}:
             graph = _data_set(source, top)
+        case {"categories": Item(value=list() as items)} | [*items] if any(map(_is_ranked, items)):
+            graph = _linnaean(source, _ranked(source, items))
         case {"categories": Item(value=list() as items)}:
             graph = _join(source, *_categories(source, items))
         case [*items] if any(_is_category(item) for item in items):
@@ -315,6 +323,28 @@ def _nested_records(source: Source, items: list[Item], id_key: str, below: str, 
 
 def _is_category(item: Item) -> bool:
     return isinstance(item.value, dict) and not isinstance(item.value.get("name", item).value, list | dict)
+
+
+def _is_ranked(item: Item) -> bool:
+    return isinstance(item.value, dict) and linnaean.is_list(item.value)
+
+
+def _ranked(source: Source, items: list[Item]) -> list[tuple[int, dict[str, str]]]:
+    """iNaturalist's categories as rows of a Linnaean list."""
+    rows = []
+    for item in items:
+        if not _is_ranked(item):
+            source.fault(item.line, f"{_shown(item)}; an entry is a mapping with ranks, kingdom to genus, and name")
+            continue
+        texts = {key: one for key, one in item.value.items() if not isinstance(one.value, list | dict)}
+        rows.append((item.line, {key: "" if one.value is None else _text(source, one) for key, one in texts.items()}))
+    return rows
+
+
+def _linnaean(source: Source, rows: list[tuple[int, dict[str, str]]]) -> Graph:
+    taxa, _ = linnaean.read(rows, source.fault)
+    entries = [Entry(taxon.line, taxon.id, taxon.name, [taxon.parent] if taxon.parent else []) for taxon in taxa]
+    return _join(source, entries, closed=True)
 
 
 def _categories(source: Source, items: list[Item]) -> tuple[list[Entry], bool, bool]:

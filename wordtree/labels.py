@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import wordnet
+from . import linnaean, wordnet
 from .errors import WordTreeError, unknown
 from .formats import write_whole
 from .plugins import Offered
@@ -100,6 +100,8 @@ class LabelMap:
 
         - .csv, .tsv: the columns `label` and `id`, and `number` where the data set has numbers of its own.
         - .yaml, .json: pairs `label: id`, at the top or under `labels`, and pairs `label: number` under `numbers`.
+        - .csv, .tsv with a column a rank, `.json` with iNaturalist's categories: the species, ids of the taxonomy that
+          `build_tree(..., taxonomy=path)` makes of the same file.
         - .json with a list of `categories`: its own `synset` where it has one, as LVIS does; else its name, where that
           is a noun of one sense. Labels are in order of the category's id, which is the label's number. Of a large file
           the list alone is decoded.
@@ -327,6 +329,8 @@ def _read_table(path: Path, text: str, delimiter: str) -> list[Row]:
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [column.strip() for column in table.fieldnames or []]
     table.fieldnames = columns
+    if "id" not in columns and linnaean.is_list(columns):
+        return _linnaean(path, "line", [(table.line_num, cells) for cells in table if any(cells.values())])
     for needed in ("label", "id"):
         if needed not in columns:
             raise WordTreeError(
@@ -382,11 +386,15 @@ def _read_json(path: Path, text: str) -> list[Row]:
         content = json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
     except json.JSONDecodeError as error:
         raise WordTreeError(f"{path}, line {error.lineno}: not JSON ({error.msg}); give pairs `label: id`") from None
+    if isinstance(content, list) and any(isinstance(one, Mapping) for one in content):
+        return _categories(path, content)
     return _pairs(path, content)
 
 
 def _categories(path: Path, categories: list[Any]) -> list[Row]:
-    """COCO's and LVIS's categories, by their id."""
+    """COCO's, LVIS's and iNaturalist's categories, by their id."""
+    if any(isinstance(one, Mapping) and linnaean.is_list(one) for one in categories):
+        return _linnaean(path, "category", [(at, _cells(path, at, one)) for at, one in enumerate(categories, 1)])
     rows = []
     for at, category in enumerate(categories, 1):
         if not isinstance(category, Mapping) or category.get("id") is None or not category.get("name"):
@@ -396,6 +404,30 @@ def _categories(path: Path, categories: list[Any]) -> list[Row]:
         synset = str(category.get("synset") or "").strip()
         rows.append(Row(f"category {number} ({label})", label, synset or label, number, word=not synset))
     return sorted(rows, key=lambda row: row.number or 0)
+
+
+def _cells(path: Path, at: int, category: Any) -> dict[str, str]:
+    """iNaturalist's category as a row of a Linnaean list; its own number under `number`."""
+    if not isinstance(category, Mapping) or category.get("id") is None:
+        raise WordTreeError(f"{path}, category {at}: {category!r}; a category has an `id`, ranks and a `name`")
+    cells = {key: str(cell) for key, cell in category.items() if isinstance(cell, str)}
+    return {**cells, "number": str(category["id"])}
+
+
+def _linnaean(path: Path, place: str, rows: list[tuple[int, dict[str, str]]]) -> list[Row]:
+    """The lowest taxon of each row of a Linnaean list, under its scientific name; in order of their numbers."""
+
+    def fault(at: int, what: str) -> None:
+        raise WordTreeError(f"{path}, {place} {at}: {what}")
+
+    _, lowest = linnaean.read(
+        [(at, {key: cell or "" for key, cell in cells.items()}) for at, cells in rows], fault, place
+    )
+    found = [
+        Row(f"{place} {at}", cells.get("label") or id_, id_, _whole(path, f"{place} {at}", cells.get("number")))
+        for (at, cells), id_ in zip(rows, lowest, strict=True)
+    ]
+    return sorted(found, key=lambda row: row.number or 0)
 
 
 def _read_yaml(path: Path, text: str) -> list[Row]:
