@@ -87,7 +87,7 @@ def truths_of_rows(rows: Tensor, nodes: int, label_map: Tensor | None, ends_at_h
             "and a width and a height above 0"
         )
     count = nodes if label_map is None else len(label_map)
-    image_labels = rows[labelled, alone[labelled].int().argmax(1), 4].long()
+    image_labels = rows[alone & (alone.cumsum(1) == 1)][:, 4].long()
     for what, given, most in (("a box", labels, count), ("an image", image_labels, nodes)):
         wrong = given[(given < 0) | (given >= most)]
         if len(wrong):

@@ -15,7 +15,7 @@ from .choice import EVERYTHING, Choice
 from .darknet19 import Darknet19, Passthrough, Trunk
 from .head import Region, RegionHead
 from .images import Placement, clip, place, place_boxes, unplace
-from .loss import LossScales, Target, region_losses
+from .loss import RULES, LossScales, Target, region_losses
 from .modes import Mode, find_mode
 from .region import decode_xyxy
 
@@ -51,7 +51,7 @@ class Detector(nn.Module):
         head: the region head.
         size: pixels of the square input.
 
-    Attributes, to be set at any time; `set_mode` sets all but the last three:
+    Attributes, to be set at any time; `set_mode` sets all but the last four:
         threshold: on the score.
         tree_threshold: how sure each step of the descent must be.
         iou: the overlap above which lesser boxes are suppressed.
@@ -63,7 +63,9 @@ class Detector(nn.Module):
         candidates: at most so many boxes an image are looked at, the likeliest; None for all above the threshold.
         detections: at most so many an image, the best; None for all.
         mode: the name of the reading that was set, see `modes`.
-        scales: the parts of the loss.
+        loss_rules: the reading of the loss, one of `loss.RULES`.
+        seen: images trained on, the batch at hand included, for readings whose loss asks; whoever trains counts.
+        scales: the numbers of the loss.
         options: the numbers it was built with, which its weights file keeps.
         origin: the header of the .weights file that its weights came from; None for our own.
     """
@@ -88,10 +90,11 @@ class Detector(nn.Module):
         self.options: dict[str, Any] = {}
         self.origin: tuple[int, ...] | None = None
         self.scales = LossScales()
+        self.seen = 0
         self.set_mode("paper")
 
     def set_mode(self, mode: str | Mode) -> "Detector":
-        """Detect as one reading of YOLO9000 does: "paper", "darknet" or "darknet-2018". Returns the detector.
+        """Detect and train as one reading of YOLO9000 does: "paper", "darknet" or "darknet-2018". Returns the detector.
 
         Raises:
             WordTreeError: an unknown name; it lists the known ones.
@@ -101,6 +104,7 @@ class Detector(nn.Module):
         for field in fields(mode):
             if field.name != "name":
                 setattr(self, field.name, getattr(mode, field.name))
+        self.loss_rules = RULES[mode.name]
         return self
 
     @property
@@ -119,7 +123,8 @@ class Detector(nn.Module):
             if targets is None:
                 raise WordTreeError("no targets given to a model in training; give one a image, or call model.eval()")
             batch, placed = self.place(images)
-            return region_losses(self.head, self.region(batch), self._fractions(targets, placed), self.scales)
+            ready = self._fractions(targets, placed)
+            return region_losses(self.head, self.region(batch), ready, self.scales, self.loss_rules, self.seen)
         batch, placed = self.place(images)
         return self.detect(self.region(batch), placed, choice)
 

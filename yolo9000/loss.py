@@ -190,13 +190,13 @@ def region_loss(
             f"an image label for image {given.labelled[0]} over {len(tree)} flat classes; the released code ({mode!r}) "
             "knows image labels in a tree alone: give a tree, or mode 'paper'"
         )
-    numbers = replace(scales, rescore=rescore, bias_match=bias_match)
+    scales = replace(scales, rescore=rescore and scales.rescore, bias_match=bias_match and scales.bias_match)
     b, _, h, w = raw.shape
     with torch.enable_grad():
         cells = at_least_float32(raw.detach()).view(b, len(priors), -1, h, w).permute(0, 3, 4, 1, 2)
         cells.requires_grad_()  # [b, h, w, anchors, 5 + nodes]
         classes = DenseLogits(cells, tree)
-        sums = _sums(cells[..., :5], classes, given, priors.to(cells.dtype), numbers, rules, seen)
+        sums = _sums(cells[..., :5], classes, given, priors.to(cells.dtype), scales, rules, seen)
         loss = torch.stack(list(sums.losses.values())).sum()
         of_cells, of_near = torch.autograd.grad(loss, (cells, sums.near))
     parts = {name: part.detach() for name, part in sums.losses.items()}
