@@ -103,6 +103,23 @@ def suppress(
     return kept
 
 
+def suppress_among(
+    boxes: Sequence[Sequence[float]],
+    scores: Sequence[float],
+    nodes: Sequence[int],
+    images: Sequence[int],
+    limit: float,
+    among: str,
+) -> list[int]:
+    """Greedy in each image, image by image: the best first, the earlier of equals; among "all" or the "same" node."""
+    kept: list[int] = []
+    for one in sorted(range(len(boxes)), key=lambda i: (images[i], -scores[i], i)):
+        rivals = [k for k in kept if images[k] == images[one] and (among == "all" or nodes[k] == nodes[one])]
+        if not any(iou(boxes[one], boxes[k]) > limit for k in rivals):
+            kept.append(one)
+    return kept
+
+
 def sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 

@@ -11,9 +11,20 @@ from oracle import needs_oracle
 from strategies import seeds, trees
 
 from wordtree import WordTree, WordTreeError
+from wordtree.nn.index import tree_spans
 from yolo9000.anchors import dimension_clusters
 from yolo9000.assign import assign
-from yolo9000.boxes import check_boxes, cxcywh_to_xyxy, shape_iou, suppress_relatives, xyxy_to_cxcywh
+from yolo9000.boxes import (
+    SUPPRESSIONS,
+    are_relatives,
+    check_boxes,
+    cxcywh_to_xyxy,
+    pair_iou,
+    shape_iou,
+    suppress,
+    suppress_relatives,
+    xyxy_to_cxcywh,
+)
 from yolo9000.images import PLACEMENTS, place, place_back, place_boxes
 from yolo9000.region import decode, decode_xyxy, split_raw
 
@@ -72,6 +83,67 @@ def test_suppression_of_relatives_equals_the_greedy_loop(tree, count, limit, see
     kept = suppress_relatives(boxes, scores, nodes, tree, limit)
     expected = reference.suppress(boxes.tolist(), scores.tolist(), nodes.tolist(), tree, limit)
     assert kept.tolist() == expected
+
+
+@given(trees(), st.integers(0, 16), st.sampled_from(["relatives", "all", "same"]), seeds)
+@settings(deadline=None, max_examples=150)
+def test_suppression_in_all_images_at_once_is_each_images_own(tree, count, among, seed):
+    random = np.random.RandomState(seed)
+    boxes = random_boxes(random, count, side=12.0) - 3  # crowded, and partly left of the image
+    scores = torch.from_numpy(random.randint(1, 6, count) / 8)
+    nodes = torch.from_numpy(random.randint(-1, len(tree), count))
+    images = torch.from_numpy(np.sort(random.randint(0, 4, count)))
+    kept = suppress(boxes, scores, nodes, images, tree, 0.45, among)
+    given_as = boxes.tolist(), scores.tolist(), nodes.tolist()
+    if among != "relatives":
+        assert kept.tolist() == reference.suppress_among(*given_as, images.tolist(), 0.45, among)
+        return
+    alone = []
+    for image in range(4):
+        mine = (images == image).nonzero()[:, 0]
+        part = (boxes[mine].tolist(), scores[mine].tolist(), nodes[mine].tolist())
+        alone += mine[reference.suppress(*part, tree, 0.45)].tolist()
+    assert kept.tolist() == alone
+
+
+def test_suppression_is_by_an_overlap_strictly_above_the_limit():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])  # IoU .5
+    scores, nodes, image = torch.tensor([0.9, 0.8]), torch.tensor([DOG, DOG]), torch.zeros(2).long()
+    for among in SUPPRESSIONS:
+        assert suppress(boxes, scores, nodes, image, SMALL, 0.5, among).tolist() == [0, 1]
+        assert suppress(boxes, scores, nodes, image, SMALL, 0.499, among).tolist() == [0]
+
+
+def test_suppression_stays_exact_far_from_the_origin_and_with_many_nodes():
+    tree = WordTree([str(node) for node in range(3000)], [-1] * 3000)
+    spread = torch.arange(3000)
+    boxes = torch.tensor([[900.0, 900, 910, 910], [900, 900, 910, 904.49]]).repeat(1500, 1)  # IoU .449 in each pair
+    for among, left in (("same", 3000), ("all", 2)):
+        nodes = spread // 2
+        kept = suppress(boxes, -spread.float(), nodes, torch.zeros_like(nodes), tree, 0.45, among)
+        assert len(kept) == left
+    assert len(suppress(boxes, -spread.float(), spread // 2, torch.zeros_like(spread), tree, 0.448, "same")) == 1500
+
+
+def test_an_unknown_suppression_is_refused_with_the_known_ones():
+    nothing = torch.zeros(0).long()
+    with pytest.raises(WordTreeError, match=r"'sane'.*did you mean 'same'"):
+        suppress(torch.zeros(0, 4), torch.zeros(0), nothing, nothing, SMALL, 0.5, "sane")
+
+
+@given(trees(), seeds)
+def test_relatives_are_those_on_one_path(tree, seed):
+    nodes = torch.from_numpy(np.random.RandomState(seed).randint(-1, len(tree), 9))
+    found = are_relatives(nodes, tree_spans(tree, nodes.device))
+    for i, one in enumerate(nodes.tolist()):
+        assert found[i].tolist() == [reference.relatives(one, other, tree) for other in nodes.tolist()]
+
+
+@given(st.integers(0, 6), seeds)
+def test_the_iou_of_pairs_is_the_iou_of_each(count, seed):
+    boxes = random_boxes(np.random.RandomState(seed), count, side=9.0)
+    wanted = [[reference.iou(one, other) for other in boxes.tolist()] for one in boxes.tolist()]
+    torch.testing.assert_close(pair_iou(boxes), torch.tensor(wanted, dtype=torch.float64).view(count, count))
 
 
 def test_a_dog_and_a_poodle_on_one_animal_are_one_detection_and_siblings_are_two():

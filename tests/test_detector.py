@@ -1,6 +1,7 @@
 """The detector's contract is torchvision's, whatever the images and targets; and no tensor is anchors x nodes large."""
 
 import functools
+import itertools
 import math
 
 import oracle
@@ -19,6 +20,9 @@ from wordtree import WordTree, WordTreeError
 from wordtree.nn import descend, tree_log_prob
 from yolo9000.darknet19 import Darknet19, darknet_reorg
 from yolo9000.detector import Detector
+from yolo9000.head import Region
+from yolo9000.images import Placement
+from yolo9000.modes import MODES
 from yolo9000.region import decode_xyxy
 
 #      animal  plant
@@ -232,6 +236,117 @@ def test_a_batch_gives_what_its_images_give_alone():
         assert alone["labels"].tolist() == one["labels"].tolist()
         for key in ("boxes", "scores", "path_probs"):
             torch.testing.assert_close(alone[key], one[key], rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which a program waits on its device."""
+
+    KINDS = (
+        "aten::nonzero",
+        "aten::_local_scalar_dense",
+        "aten::equal",
+        "aten::repeat_interleave",
+        "aten::masked_select",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        indices = args[1] if func.name() == "aten::index.Tensor" else ()
+        by_mask = any(one is not None and one.dtype == torch.bool for one in indices)
+        self.count += by_mask or func.name().split(".")[0] in self.KINDS
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tree", [SMALL, WordTree(["a", "b", "c"], [-1] * 3)], ids=["tree", "flat"])
+def test_a_batch_waits_for_the_device_as_often_as_one_image(mode, tree):
+    model = small_model(tree).set_mode(mode)
+    model.threshold = 0.2
+    counts = []
+    for images in (1, 7):
+        region = model.region(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(5)))
+        region = Region(*(part.expand(images, *part.shape[1:]).contiguous() for part in region))
+        with Waits() as waits:
+            found = model.detect(region, [Placement(0.0, 0.0, 1.0, 1.0, 32, 32)] * images)
+        assert [len(one["labels"]) for one in found] == [len(found[0]["labels"])] * images
+        assert len(found[0]["labels"]) > 3
+        counts.append(waits.count)
+    assert counts[0] == counts[1] > 0
+
+
+def test_no_more_candidates_are_looked_at_than_asked_and_they_are_the_likeliest():
+    model = small_model()
+    model.threshold, model.iou, model.detections = 0.0, 1.0, None
+    (everything,) = model(pictures((32, 32)))
+    assert len(everything["labels"]) == 2 * 8 * 8
+    model.candidates = 20
+    for one in model(pictures((32, 32), (32, 32))):
+        assert len(one["labels"]) == 20
+    (found,) = model(pictures((32, 32)))
+    assert sorted(found["objectness"].tolist()) == sorted(everything["objectness"].tolist())[-20:]
+
+
+def test_the_classes_of_a_flat_model_are_listed_one_by_one_and_suppressed_class_by_class():
+    tree = WordTree(["a", "b", "c"], [-1] * 3)
+    model = small_model(tree)
+    model.threshold, model.candidates = 0.1, None
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        dense = model.head.dense(model.trunk(image)).view(2, 5 + 3, 8, 8).permute(2, 3, 0, 1)  # [h, w, a, 5 + nodes]
+    boxes = (decode_xyxy(dense[None, ..., :5], model.head.anchors)[0] * 32).clamp(0, 32)
+    for mode in MODES:
+        model.set_mode(mode)
+        model.threshold, model.iou, model.candidates = 0.1, 0.45, None
+        if mode != "paper":  # whole boxes are compared there
+            boxes = decode_xyxy(dense[None, ..., :5], model.head.anchors)[0] * 32
+        rows = []
+        for row, column, anchor in itertools.product(range(8), range(8), range(2)):
+            probs = dense[row, column, anchor, 5:].softmax(0)
+            for node in range(3):
+                score = float(dense[row, column, anchor, 4].sigmoid() * probs[node])
+                if score > 0.1:
+                    rows.append((boxes[row, column, anchor].tolist(), score, node, float(probs[node])))
+        listed, scores, nodes, probs = zip(*rows, strict=True)
+        kept = reference.suppress_among(listed, scores, nodes, [0] * len(rows), 0.45, "same")
+        kept = kept[: model.detections]
+        (found,) = model(image)
+        assert 3 < len(kept) < len(rows)
+        assert found["labels"].tolist() == [nodes[k] for k in kept]
+        assert found["scores"].tolist() == pytest.approx([scores[k] for k in kept], rel=1e-5)
+        assert found["path_probs"][:, 0].tolist() == pytest.approx([probs[k] for k in kept], rel=1e-5)
+        assert found["paths"] == [(nodes[k],) for k in kept]
+        wanted = torch.tensor([listed[k] for k in kept]).clamp(0, 32)
+        torch.testing.assert_close(found["boxes"], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mode", "among"), [("darknet", "all"), ("darknet-2018", "same")])
+@pytest.mark.parametrize("seed", range(4))
+def test_darknets_readings_equal_loops_over_boxes(mode, among, seed):
+    tree = random_tree(30, seed=seed, most_children=4)
+    model = small_model(tree, seed=seed).set_mode(mode)
+    model.tree_threshold = 0.2
+    model.threshold = 0.3
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        dense = model.head.dense(model.trunk(image)).view(2, 5 + len(tree), 8, 8).permute(2, 3, 0, 1)
+    boxes, scores, nodes = [], [], []
+    for at in itertools.product(range(8), range(8), range(2)):
+        x = dense[at]
+        if x[4].sigmoid() > 0.3:
+            boxes.append(reference.decode(x[:4].tolist(), *at[:2], 8, 8, model.head.anchors[at[2]].tolist()))
+            scores.append(float(x[4].sigmoid()))
+            nodes.append(reference.descend(x[5:].double(), tree, 0.2, mode)[0])
+    kept = reference.suppress_among(boxes, scores, nodes, [0] * len(boxes), model.iou, among)
+    (found,) = model(image)
+    assert 3 < len(kept) < len(boxes)
+    assert found["labels"].tolist() == [nodes[k] for k in kept]
+    assert found["scores"].tolist() == pytest.approx([scores[k] for k in kept])
+    assert torch.equal(found["scores"], found["objectness"])  # Pr(node) has no part in it
+    wanted = torch.tensor([boxes[k] for k in kept]).mul(32).clamp(0, 32)
+    torch.testing.assert_close(found["boxes"], wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_no_two_relatives_overlap_and_there_are_no_more_than_asked():

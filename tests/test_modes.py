@@ -1,6 +1,7 @@
 """The readings of YOLO9000: each detects as its source does, to the lists that the original program prints."""
 
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wordtree import WordTree
+from wordtree import WordTree, WordTreeError
+from wordtree.nn import descend, tree_log_prob
 from yolo9000.boxes import cxcywh_to_xyxy
 from yolo9000.detector import Detector
 from yolo9000.head import DenseHead
 from yolo9000.images import Placement, place
+from yolo9000.modes import MODES, Mode
 from yolo9000.region import decode
 
 
@@ -25,6 +28,47 @@ def flat(nodes: int) -> WordTree:
 def dense_detector(tree: WordTree, anchors: Tensor, mode: str) -> Detector:
     """A detector whose network's output is there already."""
     return Detector(nn.Identity(), nn.Identity(), DenseHead(tree, anchors), 416).set_mode(mode).eval()
+
+
+# ---------------------------------------------------------------------- by name
+
+
+def test_a_mode_sets_what_it_differs_in_and_each_stays_free_to_set():
+    model = dense_detector(flat(3), torch.ones(1, 2), "paper")
+    for name, mode in MODES.items():
+        assert model.set_mode(name) is model
+        assert model.mode == name
+        for field in fields(Mode):
+            if field.name != "name":
+                assert getattr(model, field.name) == getattr(mode, field.name)
+    model.threshold = 0.01
+    assert model.threshold == 0.01
+    assert MODES["darknet-2018"].threshold == 0.5
+    model.set_mode(replace(MODES["darknet"], name="mine", iou=0.6))
+    assert (model.mode, model.iou, model.rule) == ("mine", 0.6, "darknet")
+
+
+def test_a_new_detector_reads_the_paper():
+    from yolo9000.models import yolo9000
+
+    assert yolo9000(flat(3), size=64, widths=(4, 4), counts=(1, 1)).mode == "paper"
+
+
+def test_an_unknown_mode_is_refused_with_the_known_ones():
+    with pytest.raises(WordTreeError, match=r"'darkent'.*did you mean 'darknet'"):
+        dense_detector(flat(3), torch.ones(1, 2), "darkent")
+
+
+def test_the_modes_place_an_image_as_they_say():
+    from yolo9000.models import yolo9000
+
+    model = yolo9000(flat(3), size=64, widths=(4, 4), counts=(1, 1))
+    image = torch.rand(3, 30, 50)
+    for name, mode in MODES.items():
+        batch, (placement,) = model.set_mode(name).place([image])
+        laid, wanted = place(image, 64, mode.placement)
+        assert torch.equal(batch[0], laid)
+        assert placement == wanted
 
 
 # ---------------------------------------------------------------------- Darknet's lists
@@ -140,6 +184,30 @@ def test_boxes_of_the_release_of_2017(name):
     model, raw = detector_of(name, case, "darknet")
     boxes = decode(model.head(raw).raw, model.head.anchors)[0]
     torch.testing.assert_close(boxes, torch.from_numpy(case["boxes"]), rtol=1e-4, atol=1e-5)
+
+
+@any_case("OLD")
+def test_descent_and_probabilities_of_the_release_of_2017(name):
+    case = oracle.values(name)
+    if "tree_top" not in case:
+        pytest.skip(f"{name} has no tree")
+    raw, tree, anchors = raw_of(name, case)
+    h, w = raw.shape[2:]
+    x = raw.view(len(anchors), -1, h, w)[:, 5:].permute(2, 3, 0, 1).double()  # [h, w, anchors, nodes]
+    top = torch.from_numpy(case["tree_top"]).long()
+    if "abs_prob" in case:
+        torch.testing.assert_close(
+            tree_log_prob(x, tree).exp().float(), torch.from_numpy(case["abs_prob"]), rtol=1e-3, atol=1e-6
+        )
+    else:  # a few rows' logits
+        anchor, row, col = torch.from_numpy(case["sel_anchor_row_col"]).unbind(1)
+        x, top = x[row, col, anchor], top[row, col, anchor]
+        torch.testing.assert_close(
+            tree_log_prob(x, tree).exp().float(), torch.from_numpy(case["sel_abs"]), rtol=1e-3, atol=1e-6
+        )
+    for column, threshold in enumerate(case["tree_thresholds"].tolist()):
+        nodes, _ = descend(x, tree, threshold, rule="darknet")
+        assert torch.equal(nodes, top[..., column]), threshold
 
 
 @any_case("NEW")

@@ -39,11 +39,16 @@ def shape_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def pair_iou(boxes: Tensor) -> Tensor:
     """IoU of each pair of xyxy boxes: float [..., n, 4] -> [..., n, n]; nan for two boxes of no area."""
-    low = torch.maximum(boxes[..., :, None, :2], boxes[..., None, :, :2])
-    high = torch.minimum(boxes[..., :, None, 2:], boxes[..., None, :, 2:])
-    overlap = (high - low).clamp(min=0).prod(-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-    return overlap / (area[..., :, None] + area[..., None, :] - overlap)
+    left, top, right, bottom = boxes.unbind(-1)
+    area = (right - left) * (bottom - top)
+    overlap = _shared(left, right).mul_(_shared(top, bottom))
+    return overlap / (area[..., :, None] + area[..., None, :]).sub_(overlap)
+
+
+def _shared(low: Tensor, high: Tensor) -> Tensor:
+    """The length that each pair of spans shares: float [..., n], [..., n] -> [..., n, n]."""
+    shared = torch.minimum(high[..., :, None], high[..., None, :])
+    return shared.sub_(torch.maximum(low[..., :, None], low[..., None, :])).clamp_(min=0)
 
 
 def are_relatives(nodes: Tensor, spans: Spans) -> Tensor:
@@ -110,8 +115,8 @@ def suppress_relatives(
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
     order = order[torch.argsort(image[order], stable=True)]
     image, place = image[order], rank(image[order])
-    most = int(place.max()) + 1
-    rows = order.new_full((int(image[-1]) + 1, most), -1)  # [images, most], each image's boxes, best first, then -1
+    images, most = torch.stack((image[-1], place.max())).add(1).tolist()
+    rows = order.new_full((images, most), -1)  # [images, most], each image's boxes, best first, then -1
     rows[image, place] = order
     spans = tree_spans(tree, boxes.device)
     at_a_time = max(1, PAIRS // most**2)

@@ -34,7 +34,7 @@ class Found(NamedTuple):
     path_log_probs: Tensor  # float [n, depth], NaN past the end
 
     def take(self, rows: Tensor) -> "Found":
-        """Only some rows: int64 [k] or bool [n]."""
+        """Only some rows, int64 [k]."""
         return Found(*(column[rows] for column in self))
 
 
@@ -210,7 +210,7 @@ class Detector(nn.Module):
         passed = scores > self.threshold
         if choice.only is not None:
             passed &= walked.nodes >= 0
-        return Found(*at, boxes, objectness, scores, walked.nodes, walked.path_log_probs).take(passed)
+        return Found(*at, boxes, objectness, scores, walked.nodes, walked.path_log_probs).take(passed.nonzero()[:, 0])
 
     def _listed(self, region: Region, at: tuple[Tensor, Tensor], choice: Choice) -> Found:
         """The classes of a flat model at predictors, one row for each above the threshold."""
