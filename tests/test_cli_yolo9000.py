@@ -88,7 +88,7 @@ def test_detect_prints_json_that_parses_in_the_order_given(tiny_run, pictures):
     for record in records:
         assert (record["width"], record["height"]) == (90, 60)
         for one in record["detections"]:
-            assert one.keys() == {"box", "score", "id", "name", "path"}
+            assert one.keys() == {"box", "score", "objectness", "id", "name", "path"}
             assert 0.05 <= one["score"] <= 1
             left, top, right, bottom = one["box"]
             assert 0 <= left <= right <= 90
@@ -97,10 +97,19 @@ def test_detect_prints_json_that_parses_in_the_order_given(tiny_run, pictures):
             assert not one["path"] or one["path"][-1]["id"] == one["id"]
 
 
+def test_a_damaged_picture_among_many_is_named_and_the_rest_is_done(tiny_run, pictures, tmp_path):
+    sources = [pictures / "dog.jpg", pictures / "broken" / "cut.jpg", pictures / "grey.png"]
+    done = detect(*sources, "--json", "--out", tmp_path / "out", run=tiny_run.directory)
+    assert done.returncode == 2
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [str(sources[0]), str(sources[2])]
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "cut.jpg" in error
+    assert "cannot be read whole" in error
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"dog.png", "grey.png"}
+
+
 def test_a_process_given_a_damaged_picture_says_so_in_one_line(tiny_run, pictures, tmp_path):
-    done = detect(
-        pictures / "dog.jpg", pictures / "broken" / "cut.jpg", "--out", tmp_path / "out", run=tiny_run.directory
-    )
+    done = detect(pictures / "broken" / "cut.jpg", "--out", tmp_path / "out", run=tiny_run.directory)
     assert_refused(done, ["cut.jpg", "cannot be read whole", "undamaged"])
     assert not (tmp_path / "out").exists()
 
@@ -120,7 +129,11 @@ def assert_refused(done, parts: list[str]) -> None:
         (["{pictures}/missing.jpg"], ["no image", "missing.jpg", "give a file that exists"]),
         (["{pictures}/broken/cut.jpg"], ["cut.jpg", "cannot be read whole", "undamaged"]),
         (["{pictures}/broken/text.jpg"], ["text.jpg", "no known format", ".png"]),
-        (["{pictures}/dog.jpg", "{pictures}/broken/cut.jpg"], ["cut.jpg", "cannot be read whole"]),
+        (["{pictures}/dog.jpg", "{pictures}/missing.jpg"], ["no image", "missing.jpg"]),
+        (["{pictures}/*.webp"], ["no images in pattern", "*.webp", ".jpg"]),
+        (["https://example.com/dog.jpg"], ["address 'https://example.com/dog.jpg'", "nothing is fetched", "the file"]),
+        (["77"], ["camera 77", "cannot be read", "such as 0"]),
+        (["{pictures}/dog.jpg", "--batch", "0"], ["a batch of 0", "1 or more"]),
         (["{pictures}/empty"], ["no images in folder", "empty", ".jpg"]),
         (["{pictures}/dog.jpg", "--threshold", "2"], ["a threshold of 2.0", "0 to 1"]),
         (["{pictures}/dog.jpg", "--tree-threshold", "-0.1"], ["a tree_threshold of -0.1", "0 to 1"]),

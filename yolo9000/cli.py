@@ -84,7 +84,6 @@ def detect(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...",
             help="Pictures, folders, patterns in quotes, videos, or a camera's number, 0 the first.",
         ),
     ],

@@ -108,9 +108,11 @@ class Detections:
             rows = np.array(rows, dtype=None if rows else np.int64)
         try:
             at = np.atleast_1d(np.arange(len(self))[rows])
+            if at.ndim > 1:
+                raise IndexError(f"an index of {at.ndim} dimensions")
         except IndexError as fault:
             raise IndexError(f"{len(self)} detections, {fault}; give an index, a slice, a mask or rows") from None
-        return self.take(torch.from_numpy(at.reshape(-1)))
+        return self.take(torch.from_numpy(at.copy()))
 
     def take(self, rows: Tensor) -> "Detections":
         """Only some boxes. rows: int64 [k], in the order wanted."""
@@ -395,19 +397,19 @@ def unique_names(tree: WordTree) -> dict[int, str]:
 
 @lru_cache(maxsize=4)
 def _unique_names(ids: tuple[str, ...], names: tuple[str, ...], parents: tuple[int, ...], root: str) -> tuple[str, ...]:
-    below = [f"{name} ({names[up] if up >= 0 else root})" for name, up in zip(names, parents, strict=True)]
     often = Counter(names)
-    clear = [name if often[name] == 1 else longer for name, longer in zip(names, below, strict=True)]
-    often = Counter(clear)
-    taken = {name for name in clear if often[name] == 1}
-    for node, name in enumerate(clear):
+    longer = [f"{name} ({names[up] if up >= 0 else root})" for name, up in zip(names, parents, strict=True)]
+    longer_often = Counter(long for long, name in zip(longer, names, strict=True) if often[name] > 1)
+    taken = {name for name in names if often[name] == 1}
+    unique = []
+    for id_, name, long in zip(ids, names, longer, strict=True):
         if often[name] > 1:
-            name = f"{names[node]} ({ids[node]})"
-            while name in taken:  # an id between brackets may be some other node's name
-                name += f" ({ids[node]})"
+            name = long if longer_often[long] == 1 else f"{name} ({id_})"
+            while name in taken:  # what stands in brackets may be some other node's name
+                name += f" ({id_})"
             taken.add(name)
-            clear[node] = name
-    return tuple(clear)
+        unique.append(name)
+    return tuple(unique)
 
 
 def file_name(text: str) -> str:

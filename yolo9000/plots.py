@@ -48,17 +48,14 @@ def draw(picture: Image.Image, labels: Sequence[Label]) -> Image.Image:
     Letters and lines grow with the picture. In a crowd only names are written.
     """
     pen = ImageDraw.Draw(picture)
-    size = max(12, round(math.sqrt(picture.width * picture.height) / 38))
+    size = _letters(picture.size)
     line = max(2, round(size / 6))
     rim = max(1, line // 4)  # parts the line from a background of its own colour
     for label in reversed(labels):
         left, top, right, bottom = label.box
         pen.rectangle((left - rim, top - rim, right + rim, bottom + rim), outline="black", width=rim)
         pen.rectangle(label.box, outline=colour_of(label.node), width=line)
-    tags = _tags(labels, size, picture.size)
-    if sum(_area(tag.box) for tag in tags) > CROWD * picture.width * picture.height:
-        tags = _tags([label._replace(above="") for label in labels], size, picture.size)
-    for label, tag in reversed(list(zip(labels, tags, strict=True))):
+    for label, tag in reversed(list(zip(labels, layout(labels, picture.size), strict=True))):
         left, top, right, bottom = tag.box
         colour = colour_of(label.node)
         pen.rectangle((left, top, right - 1, bottom - 1), fill=colour)
@@ -87,8 +84,25 @@ def ink_on(colour: tuple[int, int, int]) -> str:
     return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
 
 
+def layout(labels: Sequence[Label], picture: tuple[int, int]) -> list[Tag]:
+    """Each label in its place, at its box and in the picture, on no other where that can be avoided.
+
+    Args:
+        labels: the first chooses first.
+        picture: width and height, pixels.
+    """
+    tags = _tags(labels, _letters(picture), picture)
+    if sum(_area(tag.box) for tag in tags) > CROWD * picture[0] * picture[1]:
+        tags = _tags([label._replace(above="") for label in labels], _letters(picture), picture)
+    return tags
+
+
+def _letters(picture: tuple[int, int]) -> int:
+    """Pixels of a name's letters: a 38th of the side of a square as large as the picture."""
+    return max(12, round(math.sqrt(picture[0] * picture[1]) / 38))
+
+
 def _tags(labels: Sequence[Label], size: int, picture: tuple[int, int]) -> list[Tag]:
-    """Each label in its place, at its box and in the picture, on no other where that can be avoided."""
     tags: list[Tag] = []
     for label in labels:
         taken = [tag.box for tag in tags]
