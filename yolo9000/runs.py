@@ -35,24 +35,28 @@ class Run:
         return metrics_table(self.metrics)
 
 
-def finished_run(directory: Path, config: Config) -> Run | None:
-    """The run of that config that a folder holds, if it is finished.
+def finished_run(directory: Path, config: Config, data: str = "") -> Run | None:
+    """The run of that config, and of data of that hash, that a folder holds, if it is finished.
 
     Raises:
-        WordTreeError: the folder holds a finished run of another config.
+        WordTreeError: the folder holds a finished run of another config or over other data.
     """
     metrics = directory / "metrics.json"
     if not metrics.exists():
         return None
+    hashes = directory / "data.json"
     try:
         stored = config_of(json.loads((directory / "config.json").read_text()))
-    except (OSError, ValueError) as fault:
+        over = json.loads(hashes.read_text())["sha256"] if hashes.exists() else ""
+    except (OSError, ValueError, KeyError) as fault:
         raise WordTreeError(f"{directory} holds a run that cannot be read ({fault}); give another folder") from None
     if stored != config:
         raise WordTreeError(
             f"{directory} holds a finished run with other settings ({differences(stored, config)}); "
             "give another folder, or delete it"
         )
+    if over != data:
+        raise WordTreeError(f"{directory} holds a finished run over other data; give another folder, or delete it")
     return Run(directory, directory / "weights.safetensors", json.loads(metrics.read_text()), config)
 
 

@@ -9,32 +9,29 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wordtree import WordTreeError, build_tree
+from wordtree import WordTreeError
 
 from . import models
-from .anchors import dimension_clusters
 from .checkpoints import load_model, load_state, read_tensors, save_model, save_tensors
 from .config import Config, config_of
 from .darknet19 import Darknet19
-from .data import embedded
-from .data.joint import Joint, JointSampler, collate
-from .data.memory import InMemory
-from .hardware import autocast_of, device_of, processes_of
-from .reports import Progress, evaluate_and_report
+from .feeds import EmbeddedFeed, Feed, Phase, RecordsFeed
+from .hardware import autocast_of, device_of
+from .reports import Progress
+from .runfile import RunFile, read_run
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
 
 
 def train(
     joint: bool = False,
-    data: str = "embedded",
+    data: str | Path = "embedded",
     out: str | Path | None = None,
     progress: bool = True,
     **options: Any,
@@ -46,9 +43,9 @@ def train(
 
     Args:
         joint: learn from image labels beside the boxes (paper section 4).
-        data: "embedded", the set that ships.
-        out: the run's folder; runs/joint, runs/boxes or runs/oracle where left out. An unfinished run of the same
-            config that it holds is gone on with; a finished one is returned as it is.
+        data: "embedded", the set that ships, or a run.yaml, which has its own settings; options win over them.
+        out: the run's folder; runs/joint, runs/boxes, runs/oracle, or runs/ and the run.yaml's name where left out. An
+            unfinished run of the same config that it holds is gone on with; a finished one is returned as it is.
         progress: show a progress bar.
         options: any field of `yolo9000.config.Config`.
 
@@ -59,21 +56,22 @@ def train(
         WordTreeError: an unknown option or data set; a folder that holds something else.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; the same call goes on from there.
     """
-    config = config_of({"joint": joint, **options})
-    if data != "embedded":
-        raise WordTreeError(f"no data set {data!r}; known: embedded")
+    run = None if str(data) == "embedded" else _run_file(data)
+    config = config_of({"joint": joint, **options}) if run is None else run.config(**{"joint": True, **options})
     name = "oracle" if config.oracle else "joint" if config.joint else "boxes"
-    directory = Path(out) if out is not None else Path("runs") / name
-    finished = finished_run(directory, config)
-    if finished is not None:
+    directory = Path(out) if out is not None else Path("runs") / (name if run is None else run.path.stem)
+    if run is None and (finished := finished_run(directory, config)) is not None:
         return finished
-    trainer = Trainer(config, directory)
+    feed = EmbeddedFeed(config) if run is None else RecordsFeed(run, directory, config)
+    if run is not None and (finished := finished_run(directory, config, feed.fingerprint)) is not None:
+        return finished
+    trainer = Trainer(config, directory, feed)
     with Progress(enabled=progress) as bar:
         with _interruptible() as stopped:
             trainer.train(bar, stopped)
         weights = trainer.save_weights()
         model, _ = load_model(weights)
-        metrics = evaluate_and_report(model.to(trainer.device), config, directory, bar)
+        metrics = feed.report(model.to(trainer.device), directory, bar)
     metrics["seconds"] = trainer.seconds
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     trainer.checkpoint.unlink(missing_ok=True)
@@ -83,22 +81,21 @@ def train(
 class Trainer:
     """The state of one run and its two phases."""
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(self, config: Config, directory: Path, feed: Feed | None = None) -> None:
         self.config = config
         self.directory = directory
         self.device = device_of(config.device)
         self.autocast = autocast_of(config.precision, self.device)
-        self.labels = embedded.label_map()
-        self.tree = build_tree(self.labels)
-        self.nodes = torch.from_numpy(self.labels.nodes_on(self.tree).copy())
+        self.feed = feed or EmbeddedFeed(config)
+        self.labels, self.tree = self.feed.labels, self.feed.tree
         self.step = 0  # of both phases together
         self.seconds = 0.0  # spent training, over all sittings
         torch.manual_seed(config.seed)
         trunk = Darknet19(config.widths, config.counts)
         self.classifier = models.classifier(self.tree, trunk).to(self.device)
-        self.model = models.yolo9000(self.tree, self._anchors(), config.size, config.widths, config.counts).to(
-            self.device
-        )
+        self.model = models.yolo9000(
+            self.tree, self.feed.anchors(2 ** (len(config.widths) - 1)), config.size, config.widths, config.counts
+        ).to(self.device)
         if self.device.type == "cpu":  # convolutions on the CPU are faster with channels last
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -113,58 +110,40 @@ class Trainer:
     @property
     def classifier_steps(self) -> int:
         """Steps of the first phase; none without image labels."""
-        return self.config.classifier_steps if self.config.joint else 0
+        return self.config.classifier_steps if self.feed.labelled else 0
 
     def train(self, bar: Progress, stopped: Callable[[], bool]) -> None:
         """Run what is left of both phases."""
         config = self.config
         write_atomically(self.directory / "config.json", json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        if self.feed.fingerprint:
+            write_atomically(self.directory / "data.json", json.dumps({"sha256": self.feed.fingerprint}) + "\n")
         last = self.classifier_steps + config.steps
         if self.step < self.classifier_steps:
-            names = Phase("names", config.classifier_steps, config.classifier_batch, (1.0,), config.classifier_sizes)
-            labelled = self._pictures("labelled", config.classifier_pictures, max(names.sizes), bar, stopped)
-            self._run(names, self.classifier, [labelled], 0, config.classifier_rate, bar, stopped)
-            del labelled
+            names = Phase("names", config.classifier_steps, config.classifier_batch, config.classifier_sizes, True)
+            self._run(names, self.classifier, 0, config.classifier_rate, bar, stopped)
         if self.step == self.classifier_steps:
             self._start_from_classifier()
         if self.step == last:  # stopped while it was being evaluated
             return
-        pictures = [self._pictures("boxed", config.boxed_pictures, config.size, bar, stopped)]
-        shares: tuple[float, ...] = (1.0,)
-        title = "boxes"
-        if config.joint:
-            split = "oracle" if config.oracle else "labelled"
-            pictures.append(self._pictures(split, config.labelled_pictures, config.size, bar, stopped))
-            shares, title = config.shares, "boxes and names"
-        phase = Phase(title, config.steps, config.batch, shares, config.sizes)
-        self._run(phase, self.model, pictures, self.classifier_steps, config.rate, bar, stopped)
+        title = "boxes and names" if self.feed.labelled else "boxes"
+        phase = Phase(title, config.steps, config.batch, config.sizes)
+        self._run(phase, self.model, self.classifier_steps, config.rate, bar, stopped)
 
     def save_weights(self) -> Path:
         """Write the averaged weights as a model that `yolo9000.load` reads."""
         state = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.model.load_state_dict({**state, **self.average})
-        path = save_model(self.directory / "weights.safetensors", self.model, self.labels, about=self.about())
+        path = save_model(self.directory / "weights.safetensors", self.model, self.labels, about=self.feed.about())
         self.model.load_state_dict(state)
         return path
-
-    def about(self) -> str:
-        """What the weights know and cannot know, in a sentence or two."""
-        boxed = ", ".join(synset.split(".")[0].replace("_", " ") for synset in embedded.groups())
-        if not self.config.joint:
-            return f"Trained on drawings laid on photographs, with boxes for {boxed} and no other name."
-        given = "with every box given (an oracle)" if self.config.oracle else "and fine names without any box"
-        return (
-            f"Trained on drawings laid on photographs: boxes for {boxed}, {given}, for {len(embedded.classes())} fine "
-            "classes. It knows those classes and what stands above them; it has seen no photograph of an object."
-        )
 
     # ------------------------------------------------------------------ the loop
 
     def _run(
         self,
-        phase: "Phase",
+        phase: Phase,
         module: nn.Module,
-        pictures: Sequence[InMemory],
         first: int,
         rate: float,
         bar: Progress,
@@ -174,19 +153,15 @@ class Trainer:
         config = self.config
         self.optimizer = _optimizer(module, config)
         self._load_optimizer(module)
-        joint = Joint(pictures, [self.nodes] * len(pictures))
-        sampler = JointSampler(
-            [len(one) for one in pictures], phase.shares, phase.batch, phase.steps, self.step - first, config.seed
-        )
+        batches = self.feed.batches(phase, self.step - first, bar, stopped)
         module.train()
         bar.start(phase.title, total=phase.steps, done=self.step - first)
         log = MetricsFile(self.directory / "metrics.csv", keep_to=self.step)
         began, before = time.monotonic(), self.seconds
-        for picked in sampler:
+        for images, targets in batches:
             within = self.step - first
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * one_cycle(within / phase.steps)
-            images, targets = collate([joint[at] for at in picked])
             losses = self._step(module, images, targets, phase.size_at(within, config.seed))
             self.step += 1
             self.seconds = before + time.monotonic() - began
@@ -253,25 +228,6 @@ class Trainer:
             self.model.trunk.load_state_dict(self.classifier.trunk.state_dict())
             self.model.head.start_from(self.classifier.classes)
 
-    # ------------------------------------------------------------------ data
-
-    def _source(self, split: str, count: int, size: int) -> embedded.Pictures:
-        scale = (0.3, 0.9) if split != "boxed" and size == self.config.size else None
-        return embedded.Pictures(split, count, size, self.config.seed, self.config.held_out or None, scale)
-
-    def _pictures(self, split: str, count: int, size: int, bar: Progress, stopped: Callable[[], bool]) -> InMemory:
-        bar.start(f"making {PICTURES[split]}", total=count, done=0)
-        source = self._source(split, count, size)
-        return InMemory(source, processes_of(self.config.workers), lambda made: bar.advance(steps=made), stopped)
-
-    def _anchors(self) -> list[list[float]]:
-        """Dimension clusters on the boxes of the first training scenes, in cells."""
-        scenes = self._source("boxed", 300, self.config.size)
-        boxes = torch.cat([scenes[index][1]["boxes"] for index in range(len(scenes))])
-        stride = 2 ** (len(self.config.widths) - 1)
-        anchors, _ = dimension_clusters((boxes[:, 2:] - boxes[:, :2]) / stride, self.config.anchors)
-        return [[round(side, 4) for side in anchor] for anchor in anchors.tolist()]
-
     # ------------------------------------------------------------------ nothing lost
 
     @property
@@ -298,6 +254,7 @@ class Trainer:
             "seconds": self.seconds,
             "config": dataclasses.asdict(self.config),
             "tree": self.tree.hash,
+            "data": self.feed.fingerprint,
             "torch": torch.__version__,
         }
         save_tensors(self.checkpoint, tensors, header)
@@ -315,6 +272,10 @@ class Trainer:
             )
         if header["tree"] != self.tree.hash:
             raise WordTreeError(f"{self.directory} holds a run over another tree; give another folder, or delete it")
+        if header.get("data", "") != self.feed.fingerprint:
+            raise WordTreeError(
+                f"{self.directory} holds a run over data that has changed since; give another folder, or delete it"
+            )
         parts: dict[str, dict[str, Tensor]] = {"classifier": {}, "model": {}, "average": {}, "optimizer": {}}
         for key, value in tensors.items():
             part, rest = key.split(".", 1)
@@ -342,29 +303,6 @@ class Trainer:
         self._loaded = {}
 
 
-PICTURES = {
-    "boxed": "scenes with boxes",
-    "labelled": "pictures with a name",
-    "oracle": "pictures with a name and a box",
-}
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One of the two parts of a run."""
-
-    title: str
-    steps: int
-    batch: int
-    shares: tuple[float, ...]
-    sizes: tuple[int, ...]
-
-    def size_at(self, step: int, seed: int) -> int:
-        """Multi-scale training: another size every 10 steps, at random, from the seed and the step alone."""
-        generator = torch.Generator().manual_seed(seed * 7919 + step // 10)
-        return self.sizes[int(torch.randint(len(self.sizes), (1,), generator=generator))]
-
-
 def mirrored(images: Tensor, targets: list[dict[str, Tensor]], seed: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
     """Half of the pictures left to right, chosen by the seed; boxes with them. images: [b, 3, h, w], boxes in
     pixels."""
@@ -385,6 +323,13 @@ def one_cycle(done: float, warm: float = 0.08) -> float:
     if done < warm:
         return 0.05 + 0.95 * done / warm
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+
+
+def _run_file(data: str | Path) -> RunFile:
+    """The run.yaml that `data` names."""
+    if Path(data).suffix not in (".yaml", ".yml"):
+        raise WordTreeError(f"no data set {str(data)!r}; known: embedded, or a run.yaml")
+    return read_run(data)
 
 
 def _optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:

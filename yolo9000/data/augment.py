@@ -1,0 +1,254 @@
+"""Another view of each picture: jittered crops, mirrors, colours; crops of another aspect and angle for classifiers.
+
+The distributions are Darknet's, by name (reference: its data.c and image.c); torchvision resizes and mirrors where no
+exact arithmetic of Darknet's is asked for. A view depends on the picture and on a random stream of its own, so that it
+is the same whichever process makes it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from wordtree.errors import unknown
+
+SMALLEST = 0.005  # share of a side under which a cut box is no truth any more
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a view may depart from its picture.
+
+    Attributes:
+        jitter: each side of a crop moves by up to this share of the picture, in or out.
+        hue: added, up to so much, as a share of the circle.
+        saturation, exposure: a factor up to this or its inverse, each half of the time (Darknet's `rand_scale`).
+        mirror: left and right change places half of the time.
+        angle, aspect, crop: of a classifier's crops: degrees, a factor as above, and the short side of the picture in
+            crops, least and most.
+        place: lay the whole picture at another aspect on grey, as Darknet since 2017-03, instead of cropping it.
+        exact: Darknet's own resizing, which reads four pixels whatever the scale, instead of an antialiased one.
+    """
+
+    jitter: float = 0.0
+    hue: float = 0.0
+    saturation: float = 1.0
+    exposure: float = 1.0
+    mirror: bool = False
+    angle: float = 0.0
+    aspect: float = 1.0
+    crop: tuple[float, float] = (1.0, 1.0)
+    place: bool = False
+    exact: bool = False
+
+
+AUGMENTATIONS = {
+    # the paper names crops, rotations, and hue, saturation and exposure shifts; the numbers are Darknet's for YOLOv2
+    "paper": Augmentation(0.2, 0.1, 1.5, 1.5, True, 7.0, 0.75, (128 / 224, 2.0)),
+    # yolo9000.cfg and darknet9000.cfg at the release, 2017-01
+    "darknet": Augmentation(0.2, 0.1, 0.75, 0.75, True, 7.0, 0.75, (128 / 224, 2.0), exact=True),
+    "darknet-2018": Augmentation(0.2, 0.1, 0.75, 0.75, True, 7.0, 0.75, (128 / 224, 2.0), place=True, exact=True),
+    "none": Augmentation(),
+}
+
+
+def find_augmentation(name: str) -> Augmentation:
+    """The augmentation of that name.
+
+    Raises:
+        WordTreeError: no such name.
+    """
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, AUGMENTATIONS)
+    return AUGMENTATIONS[name]
+
+
+def stream(*key: int) -> torch.Generator:
+    """The random stream of a key, such as (seed, step, place in the batch)."""
+    seed = 0
+    for part in key:
+        seed = (seed * 6_364_136_223_846_793_005 + part * 1_442_695_040_888_963_407 + 1) % 2**63
+    return torch.Generator().manual_seed(seed)
+
+
+def view(
+    image: Tensor, boxes: Tensor, size: int, how: Augmentation, random: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A view of a picture with boxes.
+
+    Args:
+        image: uint8 [3, h, w].
+        boxes: float [n, 4] xyxy pixels.
+        size: pixels of the square view.
+        how, random: what may change, and the stream that it is drawn from.
+
+    Returns:
+        uint8 [3, size, size]; float [k, 4] the boxes still to be seen, cut at its border; int64 [k] which they are.
+
+    Example:
+        >>> image, boxes = torch.zeros(3, 40, 80, dtype=torch.uint8), torch.tensor([[8.0, 10, 40, 30]])
+        >>> view(image, boxes, 20, AUGMENTATIONS["none"], stream(0))[1].tolist()
+        [[2.0, 5.0, 10.0, 15.0]]
+    """
+    _, height, width = image.shape
+    if how.place:
+        left, top, w, h = _placed(width, height, size, how.jitter, random)
+        picture = place_image(image.float() / 255, int(w), int(h), int(left), int(top), size)
+        scale, shift = boxes.new_tensor([w / width, h / height]), boxes.new_tensor([left, top])
+    else:
+        left, top, right, bottom = _jittered(width, height, how.jitter, random)
+        if how.exact:
+            picture = crop_image(image.float() / 255, left, top, right - left, bottom - top)
+            picture = resize_image(picture, size, size)
+        else:
+            picture = _cropped(image, left, top, right, bottom, size)
+        scale = boxes.new_tensor([size / (right - left), size / (bottom - top)])
+        shift = -boxes.new_tensor([left, top]) * scale
+    boxes = boxes * scale.repeat(2) + shift.repeat(2)
+    if how.mirror and _uniform(random, 0, 1) < 0.5:
+        picture = tv.horizontal_flip(picture)
+        boxes = torch.stack((size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]), dim=1)
+    boxes = boxes.clamp(0, size)
+    seen = ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST * size).all(1).nonzero()[:, 0]
+    return _recoloured(picture, how, random), boxes[seen], seen
+
+
+def classifier_view(image: Tensor, size: int, how: Augmentation, random: torch.Generator) -> Tensor:
+    """A view of a picture with a name: a turned crop of another scale and aspect. uint8 [3, h, w] -> [3, size, size].
+
+    "none" is the middle square at the short side.
+    """
+    _, height, width = image.shape
+    aspect = _rand_scale(random, how.aspect)
+    low, high = (round(side * size) for side in how.crop)
+    short = int(torch.randint(low, high + 1, (1,), generator=random))
+    scale = short / min(height, width * aspect)
+    angle = math.radians(_uniform(random, -how.angle, how.angle))
+    far_x, far_y = max(0.0, (width * scale / aspect - size) / 2), max(0.0, (height * scale - size) / 2)
+    moved = how.crop != (1.0, 1.0)
+    dx, dy = (_uniform(random, -far, far) if moved else 0.0 for far in (far_x, far_y))
+    # what is far larger than the crop is first halved: reading four pixels of it would be noise
+    picture = image.float() / 255
+    while not how.exact and scale < 0.5:
+        picture = torch.nn.functional.avg_pool2d(picture, 2, ceil_mode=True)
+        scale *= 2
+    picture = rotate_crop_image(picture, angle, scale, size, size, dx, dy, aspect)
+    if how.mirror and _uniform(random, 0, 1) < 0.5:
+        picture = tv.horizontal_flip(picture)
+    return _recoloured(picture, how, random)
+
+
+# ---------------------------------------------------------------------- Darknet's arithmetic, float [3, h, w] in 0..1
+
+
+def crop_image(image: Tensor, dx: int, dy: int, width: int, height: int) -> Tensor:
+    """The window whose corner is at dx, dy; what lies outside repeats the border."""
+    rows = (torch.arange(height) + dy).clamp(0, image.shape[1] - 1)
+    columns = (torch.arange(width) + dx).clamp(0, image.shape[2] - 1)
+    return image[:, rows[:, None], columns]
+
+
+def resize_image(image: Tensor, width: int, height: int) -> Tensor:
+    """Bilinear, corner on corner, from two rows and two columns whatever the scale."""
+    return torch.nn.functional.interpolate(image[None], (height, width), mode="bilinear", align_corners=True)[0]
+
+
+def rotate_crop_image(
+    image: Tensor, angle: float, scale: float, width: int, height: int, dx: float, dy: float, aspect: float
+) -> Tensor:
+    """A window of width x height pixels, turned by `angle` radians about the middle and moved by dx, dy."""
+    u = (torch.arange(width) - width / 2 + dx) / scale * aspect
+    v = ((torch.arange(height) - height / 2 + dy) / scale)[:, None]
+    cos, sin = math.cos(angle), math.sin(angle)
+    return _sample(image, cos * u - sin * v + image.shape[2] / 2, sin * u + cos * v + image.shape[1] / 2)
+
+
+def place_image(image: Tensor, width: int, height: int, dx: int, dy: int, size: int) -> Tensor:
+    """The picture at width x height pixels, its corner at dx, dy of a grey square; what lies outside is cut."""
+    x = torch.arange(width) / width * image.shape[2]
+    y = (torch.arange(height) / height * image.shape[1])[:, None]
+    laid = _sample(image, x.expand(height, width), y.expand(height, width))
+    canvas = image.new_full((3, size, size), 0.5)
+    left, top, right, bottom = max(0, dx), max(0, dy), min(size, dx + width), min(size, dy + height)
+    if right > left and bottom > top:
+        canvas[:, top:bottom, left:right] = laid[:, top - dy : bottom - dy, left - dx : right - dx]
+    return canvas
+
+
+def distort_image(image: Tensor, hue: float, saturation: float, exposure: float) -> Tensor:
+    """Hue moved by a share of the circle, saturation and value multiplied, in HSV; the result cut to 0..1."""
+    value, _ = image.max(0)
+    delta = value - image.min(0).values
+    red, green, blue = image
+    safe = delta.clamp(min=1e-20)
+    sixth = torch.where(
+        red == value,
+        (green - blue) / safe,
+        torch.where(green == value, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    turn = torch.where(delta > 0, sixth, 0.0) / 6 + hue
+    spread = delta * saturation * exposure  # value x saturation
+    k = (torch.tensor([5.0, 3.0, 1.0], device=image.device)[:, None, None] + turn * 6) % 6
+    return (value * exposure - spread * torch.minimum(k, 4 - k).clamp(0, 1)).clamp(0, 1)
+
+
+def _sample(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Bilinear at pixel coordinates [h, w]; outside is the border."""
+    _, height, width = image.shape
+    grid = torch.stack((2 * x / max(1, width - 1) - 1, 2 * y / max(1, height - 1) - 1), dim=-1)
+    return torch.nn.functional.grid_sample(image[None], grid[None], "bilinear", "border", align_corners=True)[0]
+
+
+# ---------------------------------------------------------------------- what is drawn
+
+
+def _jittered(width: int, height: int, jitter: float, random: torch.Generator) -> tuple[int, int, int, int]:
+    """The corners of a crop, which may lie outside."""
+    dw, dh = int(width * jitter), int(height * jitter)
+    left, right = int(_uniform(random, -dw, dw)), int(_uniform(random, -dw, dw))
+    top, bottom = int(_uniform(random, -dh, dh)), int(_uniform(random, -dh, dh))
+    return left, top, width - right, height - bottom
+
+
+def _placed(
+    width: int, height: int, size: int, jitter: float, random: torch.Generator
+) -> tuple[float, float, float, float]:
+    """Corner and sides of the whole picture at another aspect, within the square."""
+    dw, dh = jitter * width, jitter * height
+    aspect = (width + _uniform(random, -dw, dw)) / (height + _uniform(random, -dh, dh))
+    w, h = (size * aspect, float(size)) if aspect < 1 else (float(size), size / aspect)
+    return _uniform(random, 0, size - w), _uniform(random, 0, size - h), w, h
+
+
+def _cropped(image: Tensor, left: int, top: int, right: int, bottom: int, size: int) -> Tensor:
+    """A crop as a square, resized by torchvision; the part outside repeats the border."""
+    _, height, width = image.shape
+    x0, y0, x1, y1 = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    to_x, to_y = size / (right - left), size / (bottom - top)
+    a, b = min(size - 1, round((x0 - left) * to_x)), min(size - 1, round((y0 - top) * to_y))
+    c, d = max(a + 1, round((x1 - left) * to_x)), max(b + 1, round((y1 - top) * to_y))
+    inner = tv.resize(image[:, y0:y1, x0:x1], [d - b, c - a], antialias=True)
+    padded: Tensor = tv.pad(inner, [a, b, size - c, size - d], padding_mode="edge")
+    return padded
+
+
+def _recoloured(picture: Tensor, how: Augmentation, random: torch.Generator) -> Tensor:
+    """uint8, recoloured; from uint8 or from float in 0..1."""
+    hue = _uniform(random, -how.hue, how.hue)
+    saturation, exposure = _rand_scale(random, how.saturation), _rand_scale(random, how.exposure)
+    if (hue, saturation, exposure) != (0.0, 1.0, 1.0):
+        picture = picture.float() / 255 if picture.dtype == torch.uint8 else picture
+        picture = distort_image(picture, hue, saturation, exposure)
+    return picture if picture.dtype == torch.uint8 else (picture * 255 + 0.5).to(torch.uint8)
+
+
+def _uniform(random: torch.Generator, low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand((), generator=random, dtype=torch.float64))
+
+
+def _rand_scale(random: torch.Generator, most: float) -> float:
+    """Darknet's factor: uniform from 1 to `most`, or one over such, each half of the time."""
+    factor = _uniform(random, min(1.0, most), max(1.0, most))
+    return factor if _uniform(random, 0, 1) < 0.5 else 1 / factor

@@ -1,0 +1,204 @@
+"""Pictures from disk in batches: views made by worker processes, whichever makes them; damaged ones replaced."""
+
+import csv
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms.v2.functional import resize
+
+from wordtree import WordTreeError
+
+from .augment import Augmentation, classifier_view, stream, view
+from .joint import JointSampler
+from .records import Records
+
+TRIES = 16  # pictures in a row of one source that may be damaged
+
+
+class Known(NamedTuple):
+    """bool [nodes]: what a source knows, told with its boxes and with its image labels; None for everything."""
+
+    boxes: Tensor | None
+    labels: Tensor | None
+
+
+class Key(NamedTuple):
+    """One picture to be made: where it lies, the number of its view, and its size."""
+
+    source: int
+    row: int
+    number: int  # of the picture in the run: its random stream
+    size: int
+
+
+class Made(NamedTuple):
+    """One picture as a worker hands it over."""
+
+    image: Tensor  # uint8 [3, size, size]
+    target: dict[str, Tensor]
+    source: int
+    bad: list[tuple[str, str]]  # images left out on the way to this one, and why
+
+
+class Views(Dataset[Made]):
+    """Views of the pictures of several sources, by `Key`. What a view looks like depends on its key alone.
+
+    Args:
+        sources: the data sets.
+        how: the augmentation.
+        seed: of the views.
+        sizes: pixels that each source's views are made at before they get the batch's size; 0 for the batch's.
+        classify: views for a classifier: crops of pictures with a name.
+    """
+
+    def __init__(
+        self, sources: Sequence[Records], how: Augmentation, seed: int, sizes: Sequence[int], classify: bool = False
+    ) -> None:
+        self.sources, self.how, self.seed, self.sizes, self.classify = list(sources), how, seed, list(sizes), classify
+
+    def __getitem__(self, key: Key) -> Made:
+        records = self.sources[key.source]
+        bad: list[tuple[str, str]] = []
+        for step in range(TRIES):  # a damaged picture gives its place to the next of its source
+            index = (key.row + step) % len(records)
+            try:
+                image = records.image(index)
+            except WordTreeError as fault:
+                bad.append((records.where(index), str(fault)))
+                continue
+            return Made(*self._made(image, records, index, key), key.source, bad)
+        return Made(torch.zeros(0), {}, key.source, bad)
+
+    def _made(self, image: Tensor, records: Records, index: int, key: Key) -> tuple[Tensor, dict[str, Tensor]]:
+        size = self.sizes[key.source] or key.size
+        target = records.target(index, image.shape[2], image.shape[1])
+        random = stream(self.seed, key.number)
+        if self.classify:
+            image = classifier_view(image, size, self.how, random)
+        else:
+            given = target.get("boxes", torch.zeros(0, 4))
+            image, boxes, kept = view(image, given, size, self.how, random)
+            if "boxes" in target:
+                target |= {"boxes": boxes * (key.size / size), "labels": target["labels"][kept]}
+        return image if size == key.size else resize(image, [key.size, key.size], antialias=True), target
+
+
+class Keys(Sampler[list[Key]]):
+    """The keys of each batch: what the joint sampler picks, at the size of the step."""
+
+    def __init__(self, sampler: JointSampler, size_at: Callable[[int], int]) -> None:
+        self.sampler, self.size_at = sampler, size_at
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for step, picked in enumerate(self.sampler, self.sampler.start):
+            first = step * self.sampler.batch
+            size = self.size_at(step)
+            yield [Key(source, row, first + slot, size) for slot, (source, row) in enumerate(picked)]
+
+
+@dataclass
+class Damaged:
+    """The images that could not be used, each told once, counted, and written to a list.
+
+    Attributes:
+        file: the list, bad_images.csv: image, fault, times.
+        limits: how many images of each source may be damaged before the run stops.
+        found: image -> its fault and how often it was met.
+    """
+
+    file: Path
+    limits: Sequence[int]
+    found: dict[str, tuple[str, int]] = field(default_factory=dict)
+    sources: list[set[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sources = [set() for _ in self.limits]
+
+    def note(self, source: int, bad: Sequence[tuple[str, str]]) -> None:
+        """Add what one picture met with.
+
+        Raises:
+            WordTreeError: more than the limit of the source, or no sound picture to be found; the message has the list.
+        """
+        if not bad:
+            return
+        for image, fault in bad:
+            if image not in self.found:
+                warnings.warn(f"left out, another takes its place: {fault}", stacklevel=2)
+            self.found[image] = fault, self.found.get(image, (fault, 0))[1] + 1
+            self.sources[source].add(image)
+        self.write()
+        count = len(self.sources[source])
+        if count > self.limits[source] or len(bad) == TRIES:
+            listed = "; ".join(self.found[image][0] for image in sorted(self.sources[source])[:12])
+            more = f"; and {count - 12} more in {self.file}" if count > 12 else f"; listed in {self.file}"
+            raise WordTreeError(
+                f"{count} damaged images in one source, {self.limits[source]} are let pass: {listed}{more}; "
+                "mend them, or raise bad_share"
+            )
+
+    def write(self) -> None:
+        """The list as a file."""
+        with self.file.open("w", newline="") as opened:
+            writer = csv.writer(opened, lineterminator="\n")
+            writer.writerow(["image", "fault", "times"])
+            writer.writerows([image, fault, times] for image, (fault, times) in sorted(self.found.items()))
+
+    def summary(self) -> str:
+        """What to say at the end; nothing where all were sound."""
+        if not self.found:
+            return ""
+        listed = "\n".join(
+            f"  {image} ({times} times): {fault}" for image, (fault, times) in sorted(self.found.items())
+        )
+        return f"{len(self.found)} damaged images were left out, each time another took its place:\n{listed}"
+
+
+def limits_of(sources: Sequence[Records], share: float) -> list[int]:
+    """How many damaged images each source may have: a share of its own, and one in any case where a share is given."""
+    return [max(int(Fraction(str(share)) * len(one)), int(share > 0)) for one in sources]
+
+
+def load_batches(
+    views: Views, keys: Keys, processes: int, damaged: Damaged, known: Sequence[Known]
+) -> Iterator[tuple[Tensor, list[dict[str, Tensor]]]]:
+    """Batches in the order of the keys: uint8 [b, 3, size, size] and targets.
+
+    Args:
+        views, keys: what is made, and in which order.
+        processes: how many make it; 0 makes it here. The batches are the same.
+        damaged: where images that cannot be used are noted.
+        known: what each source knows; it yields to what an image itself was checked for.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        views, batch_sampler=keys, num_workers=processes, collate_fn=list, worker_init_fn=_start,
+        prefetch_factor=4 if processes else None,
+    )  # fmt: skip
+    for made in loader:
+        for one in made:
+            damaged.note(one.source, one.bad)
+        targets = [_with_known(one.target, known[one.source]) for one in made]
+        yield torch.stack([one.image for one in made]), targets
+
+
+def _with_known(target: dict[str, Tensor], known: Known) -> dict[str, Tensor]:
+    marks = known.boxes if "boxes" in target else known.labels
+    return target if marks is None or "known" in target else {**target, "known": marks}
+
+
+def _start(worker: int) -> None:
+    """Of a worker process: one thread; Ctrl-C and SIGTERM are its parent's to answer."""
+    torch.set_num_threads(1)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
