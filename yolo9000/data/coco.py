@@ -53,6 +53,8 @@ def read_coco(path: Path, images: Path | None, labels: LabelMap, tree: WordTree,
     image = _position(image_ids, np.array([row["image_id"] for row in rows], dtype=np.int64))
     category = _position(numbers, np.array([row["category_id"] for row in rows], dtype=np.int64))
     boxes = _boxes(path, rows, faults)
+    areas = np.array([row.get("area", np.nan) for row in rows], dtype=np.float64)
+    areas = np.where(np.isnan(areas), (boxes[:, 2:] - boxes[:, :2]).prod(1), areas)
     crowd = np.array([row.get("iscrowd", 0) for row in rows], dtype=np.uint8) * np.uint8(CROWD)
 
     def where(row: int) -> str:
@@ -69,7 +71,7 @@ def read_coco(path: Path, images: Path | None, labels: LabelMap, tree: WordTree,
     own = {int(node): int(number) for node, number in zip(nodes[::-1], numbers[::-1], strict=True) if node >= 0}
     return Table(
         name, tree, [os.path.join(folder, one) for one in names], [str(one) for one in image_ids.tolist()],
-        np.maximum(image, 0), boxes, known, where, crowd, sizes=sizes, numbers=own, faults=faults,
+        np.maximum(image, 0), boxes, known, where, crowd, sizes=sizes, numbers=own, faults=faults, areas=areas,
         checked=_checked(pictures, image, category, numbers, nodes, tree),
     ).records()  # fmt: skip
 

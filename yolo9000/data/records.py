@@ -102,6 +102,7 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             data set does not say.
         numbers: node -> the data set's own number of the class, as result files write it.
         faults: what was left out, and why.
+        areas: float64 [rows], pixels of each object where the data set has its outline, as COCO has; None: its box's.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     checked: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
     numbers: dict[int, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    areas: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -206,7 +208,7 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             self.name, self.tree, Texts(self.files[one] for one in at.tolist()),
             Texts(self.ids[one] for one in at.tolist()), starts, self.boxes[rows], self.nodes[rows], self.flags[rows],
             self.labelled[at], self.sizes[at], self.relative, None if self.places is None else self.places[at], checked,
-            self.numbers, self.faults,
+            self.numbers, self.faults, None if self.areas is None else self.areas[rows],
         )  # fmt: skip
 
     def raise_faults(self, skip: Sequence[str] = ()) -> "Records":
@@ -302,6 +304,7 @@ class Table:
     checked: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # image int64 [pairs], node int64 [pairs]
     numbers: dict[int, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    areas: NDArray[np.float64] | None = None  # [rows]
 
     def records(self) -> Records:
         """The finished data set: missing images and bad boxes left out and noted."""
@@ -326,6 +329,7 @@ class Table:
         whole = Records(
             self.name, self.tree, Texts(self.files), Texts(self.ids), starts, boxes[rows], self.nodes[rows],
             flags[rows], labelled, sizes, self.relative, self.places, checked, self.numbers, tuple(self.faults),
+            None if self.areas is None else self.areas[rows],
         )  # fmt: skip
         return whole if there.all() else whole.take(np.flatnonzero(there))
 
