@@ -1,5 +1,7 @@
 """The networks: as large as published, and the numbers that the original program computes with them."""
 
+from pathlib import Path
+
 import oracle
 import pytest
 import torch
@@ -10,6 +12,7 @@ from wordtree import WordTree, WordTreeError
 from yolo9000 import models
 from yolo9000.batchnorm import set_batchnorm
 from yolo9000.cfg import Cfg
+from yolo9000.darknet19 import MaxPool, darknet_reorg
 from yolo9000.detector import Detector
 from yolo9000.tables import cfg_of, summary
 from yolo9000.weights import load_weights, save_weights
@@ -19,7 +22,7 @@ CFGS = oracle.FOLDER / "cfg"
 
 def nodes(count: int) -> WordTree:
     """A tree of so many nodes, in two levels."""
-    return WordTree([str(node) for node in range(count)], [-1] * 100 + [0] * (count - 100))
+    return WordTree([str(node) for node in range(count)], [-1] * min(count, 100) + [0] * (count - 100))
 
 
 NETWORKS = {  # the function that makes each, and its cfg
@@ -156,7 +159,7 @@ def test_what_no_network_can_be_is_refused(call, parts):
 TOLERANCE = 1e-3
 
 
-def whole(cfg: str, weights, names: int | None = None) -> Detector:
+def whole(cfg: str, weights: Path) -> Detector:
     model = models.from_cfg(CFGS / f"{cfg}.cfg").eval()
     load_weights(model, weights)
     set_batchnorm(model, "darknet")
@@ -268,3 +271,159 @@ def test_the_second_form_of_yolov2_is_its_cfg_too(tmp_path):
     with torch.inference_mode():
         assert torch.equal(ours.raw(image), theirs.raw(image))
     torch.testing.assert_close(ours.head.anchors, theirs.head.anchors)
+
+
+# ---------------------------------------------------------------------- layers
+
+
+def pooled(image: Tensor, size: int, stride: int, padding: int) -> Tensor:
+    """Pooling by its definition, one window at a time."""
+    channels, height, width = image.shape
+    out = torch.empty(channels, (height + 2 * padding) // stride, (width + 2 * padding) // stride)
+    for y in range(out.shape[1]):
+        for x in range(out.shape[2]):
+            top, left = y * stride - padding, x * stride - padding
+            window = image[:, max(top, 0) : top + size, max(left, 0) : left + size]
+            out[:, y, x] = window.amax((1, 2))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(2, 1, 0), (2, 2, 0), (3, 2, 1), (3, 1, 0), (2, 2, 1), (5, 3, 0)]
+)
+def test_pooling_is_darknets(size, stride, padding):
+    image = torch.randn(2, 3, 11, 8, generator=torch.Generator().manual_seed(0)) - 3
+    found = MaxPool(size, stride, padding)(image)
+    assert torch.equal(found, torch.stack([pooled(one, size, stride, padding) for one in image]))
+
+
+@needs_oracle
+def test_pooling_gives_the_original_programs_values():
+    case = {key: torch.from_numpy(value) for key, value in oracle.values("util").items() if key.startswith("maxpool")}
+    assert torch.equal(MaxPool(2, 1)(case["maxpool_in"][None])[0], case["maxpool_s2_st1"])
+    assert torch.equal(MaxPool(2, 2)(case["maxpool_in"][None])[0], case["maxpool_s2_st2_old"])
+
+
+MICRO = """[net]
+height=32
+width=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=relu
+[dropout]
+probability=.5
+[convolutional]
+filters=8
+size=3
+padding=1
+activation=logistic
+[maxpool]
+size=2
+stride=2
+[convolutional]
+batch_normalize=1
+filters=5
+size=1
+activation=linear
+[route]
+layers=-3
+[reorg]
+stride=2
+[route]
+layers=-1, 4
+[maxpool]
+size=2
+stride=1
+[convolutional]
+filters=14
+activation=linear
+[region]
+anchors=1,1,2,2
+classes=2
+num=2
+"""
+
+
+def test_a_cfgs_layers_are_computed_one_after_another():
+    torch.manual_seed(0)
+    model = models.from_cfg(Cfg(MICRO)).eval()
+    first, _, second, _, third, *_ = model.trunk.layers
+    image = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        x = nn.functional.relu(first[1](first[0](image)))
+        two = second[0](x).sigmoid()
+        four = third[1](third[0](nn.functional.max_pool2d(two, 2)))
+        joined = torch.cat((darknet_reorg(two), four), 1)
+        expected = model.head.dense(MaxPool(2, 1)(joined))
+        assert torch.equal(model.raw(image), expected)
+    assert (model.size, model.trunk.stride, model.trunk.channels) == (32, 4, 37)
+    assert model.head.anchors.tolist() == [[1, 1], [2, 2]]
+    assert model.raw(torch.rand(1, 3, 64, 32)).shape == (1, 14, 16, 8)
+
+
+def test_a_cfgs_network_trains_and_detects_as_any_other():
+    torch.manual_seed(0)
+    model = models.from_cfg(Cfg(MICRO), names=["cat", "dog"])
+    target = {"boxes": torch.tensor([[2.0, 3.0, 20.0, 30.0]]), "labels": torch.tensor([1])}
+    losses = model([torch.rand(3, 40, 30)], [target])
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.eval().threshold = 0.0
+    (found,) = model([torch.rand(3, 40, 30)])
+    assert len(found["boxes"])
+    assert model.tree.names == ("cat", "dog")
+
+
+CLASSIFIER = MICRO[: MICRO.index("[convolutional]\nfilters=14")] + "[conv]\nfilters=3\nactivation=linear\n"
+
+
+def test_a_classifiers_mean_stands_before_its_last_layer_and_gives_the_same():
+    torch.manual_seed(0)
+    model = models.from_cfg(Cfg(CLASSIFIER + "[avgpool]\n[softmax]\n[cost]\ntype=sse\n")).eval()
+    image = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        maps = nn.functional.conv2d(
+            model.trunk(image), model.classes.weight[0, :, :, None, None], model.classes.bias[0]
+        )
+        torch.testing.assert_close(model.raw(image), maps.mean((2, 3)))
+        torch.testing.assert_close(model(image), maps.mean((2, 3)).log_softmax(1))
+
+
+END = MICRO[MICRO.index("[convolutional]\nfilters=14") :]
+HEADLESS = MICRO[: MICRO.index("[region]")]
+
+
+@pytest.mark.filterwarnings("ignore:.*says nothing")
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (HEADLESS, ["line 36", "ends in [convolutional]", "[region]"]),
+        (CLASSIFIER + "[softmax]\n", ["[softmax] without [avgpool]"]),
+        (
+            MICRO.replace("filters=14\nactivation=linear", "filters=14\nactivation=leaky"),
+            ["line 36", "leaky", "linear"],
+        ),
+        (MICRO.replace("filters=14", "filters=14\nbatch_normalize=1"), ["line 36", "without batch_normalize"]),
+        (MICRO.replace("filters=14", "filters=14\nsize=3\npad=1"), ["line 36", "of size 3", "of size 1"]),
+        (MICRO.replace("width=32", "width=64"), ["64 x 32 pixels", "squares of 4"]),
+        ("[net]\nheight=33\nwidth=33\n[conv]\nsize=3\nstride=2\npad=1\n" + END, ["33 x 33 pixels", "squares of"]),
+        (CLASSIFIER + "[avgpool]\n[cost]\n[softmax]\n[conv]\nfilters=3\n", ["[softmax] is layer", "the last"]),
+        (HEADLESS.replace("[dropout]", "[avgpool]"), []),
+    ],
+)
+def test_a_cfg_that_is_no_detector_and_no_classifier_is_refused_by_line(text, parts):
+    with pytest.raises(WordTreeError) as caught:
+        models.from_cfg(Cfg(text, "my.cfg"))
+    for part in ["my.cfg", *parts]:
+        assert part in str(caught.value)
+
+
+def test_a_tree_or_names_of_another_length_are_refused():
+    for fault, given in (("2 classes, and 3 given", {"tree": nodes(3)}), ("names for 2", {"names": ["a"]})):
+        with pytest.raises(WordTreeError, match=fault):
+            models.from_cfg(Cfg(MICRO), **given)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from . import loss, models
     from .evaluation import evaluate
     from .inference import fuse
+    from .loading import load
     from .official import official_maps, official_tree
-    from .prediction import detect, load
+    from .prediction import detect
     from .training import train
 
 __all__ = ["detect", "evaluate", "fuse", "load", "loss", "models", "official_maps", "official_tree", "train"]
@@ -24,7 +25,7 @@ _HOME = {
     "detect": "prediction",
     "evaluate": "evaluation",
     "fuse": "inference",
-    "load": "prediction",
+    "load": "loading",
     "official_maps": "official",
     "official_tree": "official",
     "train": "training",

@@ -260,7 +260,8 @@ class Cfg:
         count = self.classes
         given = None if names is None else names_of(names, self.file)
         if "tree" not in head.values:
-            return flat_tree(given if given is not None else [f"class_{node}" for node in range(count)])
+            flat = flat_tree([f"class_{node}" for node in range(count)])
+            return flat if given is None else named(flat, given)
         tree = tree_of(head.values["tree"], self.file, given, head.lines["tree"])
         if len(tree) != count:
             what = f"tree={head.values['tree']} has {len(tree)} nodes, the head {count} classes; they are the same"
@@ -303,6 +304,9 @@ def _layer(section: Section, number: int, before: tuple[int, int, int], layers: 
         padding = section.whole("padding", (size - 1) // 2)
         h, w = ((side + 2 * padding) // stride for side in (height, width))
         _fits(section, size, h, w, height, width)
+        if padding >= size or (h - 1) * stride - padding >= height or (w - 1) * stride - padding >= width:
+            what = f"pooling of size {size}, stride {stride} and padding {padding} on {width} x {height}"
+            raise section.fault("padding", f"{what} has windows outside the map; give a smaller padding=")
         return Layer(number, section, here, channels, channels, h, w, size, stride, padding)
     if kind == "reorg":
         s = section.whole("stride", 1, 1)

@@ -14,7 +14,8 @@ from torch import Tensor
 from wordtree import LabelMap, WordTree, WordTreeError
 
 from . import models
-from .detector import Detector
+from .models import Network
+from .weights import Header
 
 FORMAT = 1
 
@@ -63,10 +64,8 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
     return tensors, header
 
 
-def save_model(
-    path: Path, model: Detector, labels: LabelMap | None = None, about: str = "", half: bool = False
-) -> Path:
-    """Write a detector whole: tensors, its numbers, its tree, the labels it was trained on.
+def save_model(path: Path, model: Network, labels: LabelMap | None = None, about: str = "", half: bool = False) -> Path:
+    """Write a detector or classifier whole: tensors, its numbers or its cfg, its tree, the labels it was trained on.
 
     With `half`, weight matrices are stored as float16 and read back as float32: half the file.
     """
@@ -75,6 +74,7 @@ def save_model(
         "tree": _tree_record(model.tree),
         "labels": None if labels is None else {"name": labels.name, "labels": labels.labels, "ids": labels.ids},
         "about": about,
+        "origin": None if model.origin is None else list(model.origin),
     }
     state = model.state_dict()
     if half:
@@ -83,8 +83,8 @@ def save_model(
     return save_tensors(path, state, header)
 
 
-def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[Detector, dict[str, Any]]:
-    """Read a detector that `save_model` wrote, ready to detect; and the header.
+def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[Network, dict[str, Any]]:
+    """Read a detector or classifier that `save_model` wrote, ready to use; and the header.
 
     Raises:
         WordTreeError: as `read_tensors`; weights of another tree than the one given; a run's checkpoint instead.
@@ -98,9 +98,10 @@ def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[Detector
             f"weights {str(path)!r} were trained on a tree of {len(own)} nodes ({own.hash[:12]}), given one of "
             f"{len(tree)} ({tree.hash[:12]}); leave the tree out to use their own"
         )
-    model = models.yolo9000(own, **header["model"])
+    model = models.build(header["model"], own)
     whole = {key: value.float() if value.dtype == torch.float16 else value for key, value in tensors.items()}
     load_state(model, whole, str(path))
+    model.origin = Header(*header["origin"]) if header.get("origin") else None  # the first runs' headers have none
     return model.eval(), header
 
 

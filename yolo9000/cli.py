@@ -151,14 +151,14 @@ def evaluate(
 ) -> None:
     """Score weights on scenes of unseen and seen sources."""
     from .evaluation import evaluate as run_evaluation
-    from .prediction import load
+    from .loading import load_detector
     from .reports import draw_scenes, metrics_table
 
     metrics = run_evaluation(weights, data, scenes, device)
     figures = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no NaN
     typer.echo(json.dumps(figures, indent=1) if as_json else metrics_table(metrics))
     if picture is not None:
-        model = load(weights)
+        model = load_detector(weights)
         draw_scenes(model, picture, model.size)
 
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError
 
+from .batchnorm import set_batchnorm
 from .boxes import best_rows, check_boxes, rank, suppress
 from .choice import EVERYTHING, Choice
 from .darknet19 import Darknet19, Passthrough, Trunk
 from .head import Region, RegionHead
 from .images import Placement, clip, place, place_boxes, unplace
 from .loss import RULES, LossScales, Target, region_losses
-from .modes import Mode, find_mode
+from .modes import Mode, batchnorm_of, find_mode
 from .region import decode_xyxy
 
 Detection = dict[str, Any]
@@ -105,6 +106,8 @@ class Detector(nn.Module):
             if field.name != "name":
                 setattr(self, field.name, getattr(mode, field.name))
         self.loss_rules = RULES[mode.name]
+        if self.origin is not None:  # Darknet's weights: batch-norm as this reading has it
+            set_batchnorm(self, batchnorm_of(mode, self.origin))
         return self
 
     @property

@@ -172,14 +172,14 @@ def evaluate(
         WordTreeError: weights that do not load or know another tree; an unknown data set.
     """
     from .hardware import device_of
-    from .prediction import load
+    from .loading import load_detector
     from .reports import Progress, evaluate_embedded
 
     if data != "embedded":
         raise WordTreeError(f"no data set {data!r}; known: embedded")
     if scenes < 1:
         raise WordTreeError(f"{scenes} scenes; an evaluation takes 1 or more")
-    model = load(weights).to(device_of(device))
+    model = load_detector(weights).to(device_of(device))
     with Progress(enabled=progress) as bar:
         return evaluate_embedded(model, scenes, model.size, bar)
 

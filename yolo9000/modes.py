@@ -3,6 +3,7 @@
 Where they agree nothing stands here; where they differ, each difference is one field.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wordtree.errors import unknown
@@ -61,3 +62,16 @@ def find_mode(name: str) -> Mode:
     if name not in MODES:
         raise unknown("mode", name, MODES)
     return MODES[name]
+
+
+def batchnorm_of(mode: Mode, origin: Sequence[int] | None) -> str:
+    """The batch-norm arithmetic of weights, see `yolo9000.batchnorm`: "torch" for our own; for Darknet's the original
+    program's in its modes; in the paper's by the file's version, as the epsilon moved under the root with 0.2.
+
+    Args:
+        mode: the reading.
+        origin: major and minor version of the .weights file, and more; None for weights of our own.
+    """
+    if origin is None:
+        return "torch"
+    return "darknet" if mode.name != "paper" or tuple(origin[:2]) < (0, 2) else "torch"

@@ -94,6 +94,6 @@ def split_head(layers: Sequence[Layer]) -> tuple[Sequence[Layer], Layer]:
 def check_square(layers: Sequence[Layer], head: Layer, height: int, width: int) -> None:
     """A detector's input is square and a multiple of its stride."""
     stride = width // head.width
-    if height != width or width % stride:
+    if height != width or width != stride * head.width:
         what = f"an input of {width} x {height} pixels"
         raise WordTreeError(f"{head.section.file}: {what}; a detector of this stride takes squares of {stride} n")

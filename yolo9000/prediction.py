@@ -2,57 +2,27 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 
-from wordtree import WordTree, WordTreeError
-from wordtree.errors import unknown
+from wordtree import WordTreeError
 
 from .checkpoints import load_model
 from .detections import Detections
 from .detector import Detector
+from .loading import load, load_detector, weights_path
 from .sources import Item, Source, frames_of, items_of
 from .video import Frame
 
-SHIPPED = "zoo.safetensors"
-MODES = ("paper",)
+__all__ = ["OnError", "about", "detect", "load", "stream"]
+
 OnError = Callable[[WordTreeError], object]
-
-
-def load(
-    weights: str | Path | None = None,
-    cfg: str | Path | None = None,
-    tree: WordTree | None = None,
-    names: str | Path | None = None,
-    mode: str = "paper",
-) -> Detector:
-    """A detector ready to detect.
-
-    Args:
-        weights: a weights.safetensors that `yolo9000 train` wrote, or a run's folder; the shipped checkpoint where left
-            out.
-        cfg, names: for Darknet's own files, which this version does not read yet.
-        tree: refuse weights of any other tree.
-        mode: "paper".
-
-    Raises:
-        WordTreeError: as `checkpoints.load_model`; Darknet's files; an unknown mode.
-    """
-    if mode not in MODES:
-        raise unknown("mode", mode, MODES)
-    path = _weights_path(weights)
-    if cfg is not None or names is not None or path.suffix in (".weights", ".cfg"):
-        raise WordTreeError(
-            f"Darknet files given ({cfg or names or path}); this version reads the weights.safetensors of its own runs"
-        )
-    return load_model(path, tree)[0]
 
 
 def about(weights: str | Path | None = None) -> str:
     """What a checkpoint says it knows and cannot know."""
-    return str(load_model(_weights_path(weights))[1].get("about", ""))
+    return str(load_model(weights_path(weights))[1].get("about", ""))
 
 
 def detect(
@@ -129,7 +99,7 @@ def _stream(
     from .hardware import device_of
 
     where = device_of(device)
-    loaded = weights if isinstance(weights, Detector) else load(weights)
+    loaded = weights if isinstance(weights, Detector) else load_detector(weights)
     model = copy.copy(loaded.to(where).eval())  # the same parameters; what is set for this run stays here
     if threshold is not None:
         model.threshold = threshold
@@ -172,13 +142,3 @@ def _found(model: Detector, frames: Sequence[Frame], device: torch.device) -> li
         )
         for frame, found in zip(frames, results, strict=True)
     ]
-
-
-def _weights_path(weights: str | Path | None) -> Path:
-    if weights is None:
-        shipped = Path(str(files(__package__) / SHIPPED))
-        if not shipped.is_file():
-            raise WordTreeError("no shipped checkpoint in this installation; train one: yolo9000 train --joint")
-        return shipped
-    path = Path(weights)
-    return path / "weights.safetensors" if path.is_dir() else path

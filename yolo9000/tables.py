@@ -128,7 +128,8 @@ def _lines(module: nn.Module, back: int = 0) -> list[str]:
 
 def _conv(block: ConvBlock) -> list[str]:
     conv, norm, activation = block[0], block[1], block[2]
-    assert isinstance(conv, nn.Conv2d)
+    if not isinstance(conv, nn.Conv2d):
+        raise WordTreeError("a fused network, whose batch-norm is no more to be had; save it before yolo9000.fuse")
     size, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
     return [
         "[convolutional]",

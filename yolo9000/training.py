@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from wordtree import WordTreeError
 
 from . import models
-from .checkpoints import load_model, load_state, read_tensors, save_model, save_tensors
+from .checkpoints import load_state, read_tensors, save_model, save_tensors
 from .config import Config, config_of
 from .darknet19 import Darknet19
 from .feeds import EmbeddedFeed, Feed, Phase, RecordsFeed
 from .hardware import autocast_of, device_of
+from .loading import load_detector
 from .reports import Progress
 from .runfile import RunFile, read_run
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
@@ -70,7 +71,7 @@ def train(
         with _interruptible() as stopped:
             trainer.train(bar, stopped)
         weights = trainer.save_weights()
-        model, _ = load_model(weights)
+        model = load_detector(weights)
         metrics = feed.report(model.to(trainer.device), directory, bar)
     metrics["seconds"] = trainer.seconds
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
