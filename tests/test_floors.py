@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"wordtree", "yolo9000", "wordtree_datasets", "wordtree_torchvision"}
-HOMES = {"wordtree": "wordtree", "yolo9000": "yolo9000", "wordtree_datasets": "plugins/wordtree_datasets"}
+HOMES = {
+    "wordtree": "wordtree",
+    "yolo9000": "yolo9000",
+    "wordtree_datasets": "plugins/wordtree_datasets",
+    "wordtree_torchvision": "plugins/wordtree_torchvision",
+}
 
 
 def modules() -> list[tuple[str, str, str]]:
@@ -106,7 +111,14 @@ def test_each_rule_can_fail(rule, package, source, named):
 
 def test_the_rules_see_every_package():
     names = {package for _, package, _ in modules()}
-    assert {"wordtree", "wordtree.nn", "yolo9000", "yolo9000.data", "wordtree_datasets"} <= names
+    assert {
+        "wordtree",
+        "wordtree.nn",
+        "yolo9000",
+        "yolo9000.data",
+        "wordtree_datasets",
+        "wordtree_torchvision",
+    } <= names
     seen = set().union(*(imports(source, package) for _, package, source in modules()))
     assert {"torch", "wordtree.tree", "wordtree", "yolo9000.boxes", "numpy"} <= seen
 
@@ -136,7 +148,9 @@ except SystemExit as end:
 """
 
 
-@pytest.mark.parametrize("code", ["import wordtree", "import yolo9000", "import wordtree_datasets, yolo9000.plugin"])
+@pytest.mark.parametrize(
+    "code", ["import wordtree", "import yolo9000", "import wordtree_datasets, wordtree_torchvision, yolo9000.plugin"]
+)
 def test_importing_loads_no_torch_and_nothing_else_that_is_heavy(code):
     assert loaded_by(code) == []
 

@@ -17,6 +17,7 @@ from .descent import descend
 from .linear import TreeLinear
 from .loss import tree_cross_entropy
 from .softmax import propagate, tree_log_prob, tree_log_softmax
+from .suppression import suppress_relatives
 
 __all__ = [
     "Decisions",
@@ -31,6 +32,7 @@ __all__ = [
     "most_information",
     "pareto",
     "propagate",
+    "suppress_relatives",
     "tree_cross_entropy",
     "tree_log_prob",
     "tree_log_softmax",

@@ -1,0 +1,283 @@
+"""A torchvision detector over a tree: torchvision's own detector finds objects and boxes, the tree names them.
+
+The detector's own classifier is left in place, with one class where it starts afresh and with its own where it is
+pretrained, and its best class is the objectness. Matching, box losses and the loss of the objectness are torchvision's
+own code, given the problem of one class; what is new is the tree's loss at matched boxes, and its descent at kept ones.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import batched_nms
+
+from wordtree import WordTree, WordTreeError
+from wordtree.nn import suppress_relatives
+
+from .head import TreeHead
+
+Target = dict[str, Tensor]
+Detection = dict[str, Any]
+
+IMAGE_LABEL_OBJECTNESS = 0.3  # the paper's assumption of the overlap with a truth that has no box
+KNOWN_OBJECTNESS = 0.01  # above it, a box that no truth claims is asked whether its source knows its class
+
+
+class Kept(NamedTuple):
+    """Boxes of a batch that are to be named, images ascending."""
+
+    image: Tensor  # int64 [kept]
+    boxes: Tensor  # float [kept, 4] xyxy, pixels of the image as the network sees it
+    objectness: Tensor  # float [kept]
+    x: Tensor  # float [kept, features], rows for the tree's classifier
+
+
+class Rows(NamedTuple):
+    """Boxes that take the tree loss."""
+
+    x: Tensor  # float [rows, features]
+    labels: Tensor  # int64 [rows], nodes
+    share: Tensor  # float [rows], of the sum that makes the loss
+    image: Tensor  # int64 [rows]
+
+
+class TreeDetector(nn.Module):
+    """A torchvision detector over a tree, on torchvision's contract.
+
+    Training, `model(images, targets) -> {name: loss}`: targets are {"boxes" float [n, 4] xyxy pixels, "labels" int64
+    [n] nodes} for an image with boxes, {"labels" int64 [1]} for an image label; optionally "known", bool [nodes].
+    The losses are torchvision's own, for one class, with "tree" and "image_label" beside them.
+    Evaluation, `model(images) -> [{boxes, labels, scores, objectness, paths, path_probs}]`, pixels of each image as it
+    was given. Over a flat tree a box is listed once for each class above the threshold, as torchvision does.
+
+    Args:
+        model: torchvision's detector; it is kept as it is, and shared.
+        head: the tree's classifier.
+
+    Attributes, to be set at any time; at first the detector's own:
+        threshold: on the score, objectness x Pr(node).
+        tree_threshold: how sure each step of the descent must be.
+        iou: the overlap above which relatives are suppressed.
+        rule: of the descent, see `wordtree.nn.descend`.
+        detections: at most so many an image, the best.
+        candidates: of each level the boxes of highest objectness that are looked at; all where there are no levels.
+    """
+
+    def __init__(self, model: Any, head: TreeHead) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+        numbers = getattr(model, "roi_heads", model)
+        self.threshold: float = numbers.score_thresh
+        self.tree_threshold = 0.5
+        self.iou: float = numbers.nms_thresh
+        self.rule = "path"
+        self.detections: int = numbers.detections_per_img
+        self.candidates: int = getattr(model, "topk_candidates", 2**62)
+
+    @property
+    def tree(self) -> WordTree:
+        """The classes."""
+        return self.head.classes.tree
+
+    def forward(
+        self, images: Sequence[Tensor] | Tensor, targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[Detection]:
+        """images: float [3, h, w] in 0..1 each, or [b, 3, h, w]. See the class for targets and results."""
+        if not len(images):
+            raise WordTreeError("no images given to the model; give at least one, float [3, h, w] in 0..1")
+        if not self.training:
+            return self.detect(images)
+        if targets is None:
+            raise WordTreeError("no targets given to a model in training; give one a image, or call model.eval()")
+        batch, features, placed = self.look(images, checked(targets, images, self.tree))
+        return self.losses(batch, features, placed, ["boxes" in target for target in targets])
+
+    def look(
+        self, images: Sequence[Tensor] | Tensor, targets: list[Target] | None = None
+    ) -> tuple[ImageList, dict[str, Tensor], list[Target]]:
+        """Lay images on the input and run the trunk: the batch, its features by level, the targets laid alike."""
+        transform = self.model.transform
+        for image in images:
+            low, high = sorted(image.shape[-2:])
+            scale = min(transform.min_size[0] / low, transform.max_size / high)
+            if transform.fixed_size is None and low * scale < 1:
+                raise WordTreeError(
+                    f"an image of {image.shape[-1]} x {image.shape[-2]} pixels is too thin: with max_size "
+                    f"{transform.max_size} nothing is left of its height or width; give a larger max_size, or cut it"
+                )
+        batch, placed = transform(list(images), targets)
+        features = self.model.backbone(batch.tensors)
+        return batch, {"0": features} if isinstance(features, Tensor) else features, placed
+
+    def keep(self, batch: ImageList, features: dict[str, Tensor], threshold: float) -> Kept:
+        """The boxes whose objectness is above a threshold."""
+        raise NotImplementedError
+
+    def losses(
+        self, batch: ImageList, features: dict[str, Tensor], targets: list[Target], boxed: list[bool]
+    ) -> dict[str, Tensor]:
+        """The losses of a batch whose images are `boxed`, or have a label alone."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ detection
+
+    @torch.no_grad()
+    def detect(self, images: Sequence[Tensor] | Tensor) -> list[Detection]:
+        """Look, keep what objectness lets through, name it, place it back on the images as they were given."""
+        batch, features, _ = self.look(images)
+        found = self.name(self.keep(batch, features, self.threshold), len(images))
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        return self.model.transform.postprocess(found, batch.image_sizes, sizes)  # type: ignore[no-any-return]
+
+    def name(self, kept: Kept, images: int) -> list[Detection]:
+        """Descend at the boxes that are kept, and suppress relatives; boxes stay where they are."""
+        if len(self.tree.group_start) == 1:
+            row, nodes, log_probs = self._all_classes(kept)
+            path_log_probs = log_probs[:, None]
+        else:
+            walked = self.head.classes.walk(kept.x, self.tree_threshold, self.rule)
+            row = torch.arange(len(kept.x), device=kept.x.device)
+            nodes, log_probs, path_log_probs = walked.nodes, walked.log_probs, walked.path_log_probs
+        scores = kept.objectness[row] * log_probs.exp().to(kept.objectness.dtype)
+        found = []
+        for image in range(images):  # a loop over images, each step whole tensors
+            mine = ((kept.image[row] == image) & (scores > self.threshold)).nonzero()[:, 0]
+            boxes = kept.boxes[row[mine]]
+            if len(self.tree.group_start) == 1:
+                best = batched_nms(boxes, scores[mine], nodes[mine], self.iou)
+            else:
+                best = suppress_relatives(boxes, scores[mine], nodes[mine], self.tree, self.iou)
+            best = best[: self.detections]
+            mine = mine[best]
+            found.append(
+                {
+                    "boxes": boxes[best],
+                    "labels": nodes[mine],
+                    "scores": scores[mine],
+                    "objectness": kept.objectness[row[mine]],
+                    "paths": [self.tree.path(node) for node in nodes[mine].tolist()],
+                    "path_probs": path_log_probs[mine].exp(),
+                }
+            )
+        return found
+
+    def _all_classes(self, kept: Kept) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a flat tree: each box and class above the threshold. -> row, node, log Pr(node), [listed] each."""
+        logits = self.head.classes(kept.x)  # [kept, nodes]
+        log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
+        row, node = (kept.objectness[:, None] * log_probs.exp() > self.threshold).nonzero(as_tuple=True)
+        return row, node, log_probs[row, node]
+
+    # ------------------------------------------------------------------ training
+
+    @torch.no_grad()
+    def known_share(self, x: Tensor, known: Tensor) -> Tensor:
+        """The probability that a box's class is one that its source knows. x: float [rows, features] -> [rows]."""
+        return self.head.classes.log_probs_of(x, deepest(known, self.tree)).exp().sum(1).clamp(max=1.0)
+
+    @torch.no_grad()
+    def likeliest(self, log_objectness: Tensor, x: Tensor, label: Tensor) -> Tensor:
+        """Which box of an image is likeliest to hold its label, the first of equals (paper section 4). -> int64 []."""
+        total = log_objectness + self.head.classes.log_prob_at(x, label.expand(len(x))).to(log_objectness)
+        place = torch.arange(len(total), device=total.device)
+        return torch.where(total == total.max(), place, len(total)).min()
+
+    def tree_losses(self, boxed: Rows, labelled: Rows, targets: list[Target]) -> tuple[Tensor, Tensor]:
+        """The tree loss of both kinds, in one call: the gradient of a large classifier is then written once."""
+        rows = Rows(*(torch.cat(pair) for pair in zip(boxed, labelled, strict=True)))
+        losses = self.head.classes.loss(rows.x, rows.labels, known=known_rows(targets, rows.image), reduction="none")
+        losses = losses * rows.share
+        return losses[: len(boxed.labels)].sum(), losses[len(boxed.labels) :].sum()
+
+
+def checked(targets: Sequence[Target], images: Sequence[Tensor] | Tensor, tree: WordTree) -> list[Target]:
+    """Targets that torchvision's transform takes: those of an image label get no boxes. Faults are named."""
+    if len(targets) != len(images):
+        raise WordTreeError(f"{len(images)} images and {len(targets)} targets; give one target a image")
+    ready = []
+    for number, target in enumerate(targets):
+        if "labels" not in target:
+            raise WordTreeError(f"target {number} has {sorted(target)}; it takes labels, and boxes where known")
+        labels, known, boxes = target["labels"], target.get("known"), target.get("boxes")
+        # on the CPU alone: elsewhere a look would wait for the device
+        if labels.device.type == "cpu" and bool(((labels < 0) | (labels >= len(tree))).any()):
+            raise WordTreeError(f"target {number} has labels {labels.tolist()}; nodes are 0 to {len(tree) - 1}")
+        if known is not None and known.shape != (len(tree),):
+            raise WordTreeError(f"target {number} has known of shape {tuple(known.shape)}; give bool [{len(tree)}]")
+        if boxes is None:
+            if not labels.numel():
+                raise WordTreeError(f"target {number} has no boxes and no label; give one of them")
+            boxes = torch.zeros(0, 4, device=labels.device)
+        else:
+            if boxes.dim() != 2 or boxes.shape[-1] != 4:
+                raise WordTreeError(
+                    f"target {number} has boxes of shape {tuple(boxes.shape)}; give [n, 4], xyxy in pixels"
+                )
+            if len(boxes) != len(labels):
+                raise WordTreeError(
+                    f"target {number} has {len(boxes)} boxes and {len(labels)} labels; give a label a box"
+                )
+            boxes = boxes.float()
+            wrong = ~((boxes[:, 2:] > boxes[:, :2]) & boxes.isfinite().all(1, keepdim=True)).all(1)
+            if boxes.device.type == "cpu" and bool(wrong.any()):
+                raise WordTreeError(
+                    f"target {number} has a box {boxes[wrong][0].tolist()}; a box has right > left and bottom > top"
+                )
+        ready.append({**target, "boxes": boxes})
+    return ready
+
+
+def known_rows(targets: list[Target], image: Tensor) -> Tensor | None:
+    """bool [rows, nodes]: what each row's image knows; None where every image knows everything."""
+    given = [target.get("known") for target in targets]
+    first = next((known for known in given if known is not None), None)
+    if first is None:
+        return None
+    return torch.stack([torch.ones_like(first) if known is None else known for known in given])[image]
+
+
+def deepest(known: Tensor, tree: WordTree) -> list[int]:
+    """The known nodes without a known child: their subtrees share nothing, so their probabilities add up."""
+    marks = known.cpu().numpy()
+    has_known_child = np.zeros(len(tree), dtype=bool)
+    has_known_child[tree.parents[marks & (tree.parents >= 0)]] = True
+    return np.flatnonzero(marks & ~has_known_child).tolist()
+
+
+def softened(objectness: Tensor, share: Tensor) -> Tensor:
+    """Logits whose cost as background, log(1 + e^o), is `share` of what it was: a loss that reads them pushes less."""
+    cost = softplus(objectness) * share.clamp(min=1e-4)
+    return cost + (-(-cost).expm1()).log()
+
+
+def pull(log_objectness: Tensor) -> Tensor:
+    """The cost of an image label's box for being less of an object than the paper assumes: 0 from .3 on.
+
+    The cross-entropy between .3 and the objectness, less its least value.
+    """
+    log_rest = (-log_objectness.clamp(max=math.log(IMAGE_LABEL_OBJECTNESS)).expm1()).log()
+    aim = IMAGE_LABEL_OBJECTNESS
+    least = -aim * math.log(aim) - (1 - aim) * math.log(1 - aim)
+    cost = -aim * log_objectness - (1 - aim) * log_rest - least
+    return torch.where(log_objectness < math.log(aim), cost, torch.zeros_like(cost))
+
+
+def best_class(columns: Tensor) -> Tensor:
+    """Of independent sigmoids: the logit of the likeliest class."""
+    return columns.amax(-1)
+
+
+def not_background(columns: Tensor) -> Tensor:
+    """Of a softmax whose first column is the background: the logit of all others together."""
+    return columns[..., 1:].logsumexp(-1) - columns[..., 0]
+
+
+def log_sigmoid(objectness: Tensor) -> Tensor:
+    """log of the objectness, from its logit, in float32 or wider."""
+    return logsigmoid(objectness.to(torch.promote_types(objectness.dtype, torch.float32)))

@@ -1,0 +1,147 @@
+"""torchvision's builders, and the step from one of its detectors to one over a tree."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.ssd import SSD
+
+from wordtree import WordTree, WordTreeError, label_maps
+from wordtree.errors import unknown
+
+from . import SUMMARIES
+from .dense import DenseTreeDetector, layers_of
+from .detector import TreeDetector
+from .head import Knowledge, TreeHead
+from .rcnn import TreeRCNN
+
+COCO_COLUMNS = 91  # the background, 80 classes, and ten numbers that COCO left free
+
+
+def build(
+    name: str, tree: WordTree, weights: Any = None, trunk_weights: Any = None, width: int = 256, **options: Any
+) -> TreeDetector:
+    """One of torchvision's detectors over a tree.
+
+    Args:
+        name: torchvision's own, such as "retinanet_resnet50_fpn".
+        tree: the classes.
+        weights: of a detector pretrained on COCO, by torchvision's name ("DEFAULT"; torchvision downloads them), or a
+            state dict in hand: trunk and boxes are kept, and the tree starts from what its classes know.
+        trunk_weights: of the trunk alone, by torchvision's name ("DEFAULT"; torchvision downloads them), or a state
+            dict of the detector's `backbone`.
+        width: of the tree head's embedding.
+        options: torchvision's, such as min_size, max_size, trainable_backbone_layers.
+
+    Raises:
+        WordTreeError: an unknown name; weights of that name that torchvision does not have, or that do not fit.
+
+    Example:
+        >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
+        >>> model = build("ssdlite320_mobilenet_v3_large", tree).eval()
+        >>> sorted(model([torch.rand(3, 90, 120)])[0])
+        ['boxes', 'labels', 'objectness', 'path_probs', 'paths', 'scores']
+    """
+    if name not in SUMMARIES:
+        raise unknown("torchvision detector", name, SUMMARIES)
+    given = isinstance(weights, Mapping)
+    one = 2 if name.startswith(("fasterrcnn", "ssd")) else 1  # a column for the background, where there is one
+    if weights is None:
+        options["num_classes"] = one
+    elif given:
+        options.setdefault("num_classes", COCO_COLUMNS)
+    elif isinstance(weights, str) and weights not in ("DEFAULT", *(w.name for w in get_model_weights(name))):
+        raise unknown(f"weights of {name}", weights, ["DEFAULT", *(w.name for w in get_model_weights(name))])
+    trunk = None if isinstance(trunk_weights, Mapping) else trunk_weights
+    model = get_model(name, weights=None if given else weights, weights_backbone=trunk, **options)
+    if given:
+        _load(model, weights, name)
+    if isinstance(trunk_weights, Mapping):
+        _load(model.backbone, trunk_weights, f"the trunk of {name}")
+    return attach(model, tree, width=width)
+
+
+def attach(
+    model: nn.Module, tree: WordTree, columns: Sequence[str | None] | None = None, width: int = 256
+) -> TreeDetector:
+    """A tree on a torchvision detector in hand, which is kept, shared, and trained on with the tree.
+
+    Its classes become the objectness; the tree starts from what they know where `columns` says what they mean.
+
+    Args:
+        model: a FasterRCNN, RetinaNet, FCOS or SSD (SSDlite is one), with any trunk.
+        tree: the classes.
+        columns: the node id of each class of the detector, None for those that mean nothing, such as a background.
+            COCO's where the model has 91 classes and nothing is given; `[None] * 91` starts afresh.
+        width: of the tree head's embedding.
+
+    Raises:
+        WordTreeError: another kind of model, as many columns as the model does not have, or none that is on the tree.
+
+    Example:
+        >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+        >>> model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)  # 91 classes
+        >>> tree = WordTree(["n00015388", "n00017222", "n02084071", "n02121620"], [-1, -1, 0, 0])
+        >>> attach(model, tree).head.knowledge.nodes  # it knows dogs and cats, and so animals
+        array([0, 2, 3])
+    """
+    if isinstance(model, FasterRCNN) and not model.roi_heads.has_mask() and not model.roi_heads.has_keypoint():
+        score = model.roi_heads.box_predictor.cls_score
+        count, inputs = score.out_features, [(score.in_features, 1)]
+        kind: type[TreeDetector] = TreeRCNN
+    elif isinstance(model, (RetinaNet, FCOS, SSD)):
+        layers, count = layers_of(model)
+        inputs = [
+            (last.in_channels * last.kernel_size[0] * last.kernel_size[1], last.out_channels // count)
+            for _, last in layers
+        ]
+        kind = DenseTreeDetector
+    else:
+        raise WordTreeError(
+            f"a tree on a {type(model).__name__}; attach takes torchvision's FasterRCNN, RetinaNet, FCOS and SSD"
+        )
+    return kind(model, TreeHead(tree, inputs, _knowledge(tree, columns, count), width))
+
+
+def _knowledge(tree: WordTree, columns: Sequence[str | None] | None, count: int) -> Knowledge | None:
+    """What a model's classes know of a tree; None where that is nothing."""
+    asked = columns is not None and any(column is not None for column in columns)
+    if columns is None:
+        columns = coco_columns() if count == COCO_COLUMNS else [None] * count
+    if len(columns) != count:
+        raise WordTreeError(f"{len(columns)} columns for a model of {count} classes; give an id or None for each")
+    place = {id_: node for node, id_ in enumerate(tree.ids)}
+    nodes = np.array([-1 if column is None else place.get(column, -1) for column in columns], dtype=np.int64)
+    if (nodes >= 0).any():
+        return Knowledge(tree, nodes)
+    if asked:
+        named = ", ".join([column for column in columns if column is not None][:3])
+        raise WordTreeError(
+            f"columns {named}, ...: none is an id of {tree}; give ids of its nodes, such as {tree.ids[0]}"
+        )
+    return None
+
+
+def coco_columns() -> list[str | None]:
+    """The id of each of the 91 classes of torchvision's detectors, by the label map `coco`."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as Weights
+
+    coco = label_maps()["coco"]
+    ids = dict(zip(coco.labels, coco.ids, strict=True))
+    return [ids.get(category) for category in Weights.COCO_V1.meta["categories"]]
+
+
+def _load(module: nn.Module, state: Mapping[str, Any], name: str) -> None:
+    """Load a state dict whole; only the counters of batch norms may be on one side alone (frozen ones have none)."""
+    try:
+        odd = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes
+        raise WordTreeError(f"weights for {name} do not fit: {' '.join(str(error).split())[:300]}") from error
+    wrong = [key for key in (*odd.missing_keys, *odd.unexpected_keys) if not key.endswith("num_batches_tracked")]
+    if wrong:
+        raise WordTreeError(
+            f"weights for {name} do not fit: {len(wrong)} names are on one side alone, such as {wrong[0]}"
+        )
