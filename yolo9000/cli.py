@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wordtree import WordTreeError, __version__
+from wordtree import WordTree, WordTreeError, __version__
 
 # click's own, which typer carries inside itself since 0.27 and takes from click before
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
@@ -24,6 +24,9 @@ app = typer.Typer(
 Weights = Annotated[
     Path | None, typer.Option(help="A run's folder or weights file; the shipped checkpoint where left out.")
 ]
+Cfg = Annotated[Path | None, typer.Option(help="Darknet's network file, for its .weights.")]
+Tree = Annotated[Path | None, typer.Option(help="The tree of the classes, in place of the cfg's.")]
+Names = Annotated[Path | None, typer.Option(help="A .names or .data file of Darknet's.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -185,15 +188,57 @@ def anchors(
 
 
 @app.command()
-def info(weights: Weights = None) -> None:
-    """What a checkpoint is: its tree, its network, what it knows and cannot know."""
-    from .prediction import about, load
+def convert(
+    source: Annotated[Path, typer.Argument(help="Darknet's .weights, our .safetensors, or a run's folder.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: .safetensors, .weights, or a part, net.conv.23.")],
+    cfg: Cfg = None,
+    tree: Tree = None,
+    names: Names = None,
+    upto: Annotated[int | None, typer.Option(help="Only the first layers, as Darknet's partial does.")] = None,
+    start: Annotated[
+        bool, typer.Option("--start", help="The source is a tree classifier: the detector of --cfg starts from it.")
+    ] = False,
+) -> None:
+    """Darknet's weights to ours and back, a part of them, or a detector's start."""
+    from .convert import convert as run_convert
 
-    model = load(weights)
+    for path in run_convert(source, out, cfg, tree, names, upto, start):
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+
+@app.command()
+def info(
+    weights: Weights = None,
+    cfg: Cfg = None,
+    tree: Tree = None,
+    names: Names = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of the input that the table is for.")] = None,
+) -> None:
+    """What weights are: their tree, their network layer by layer, what they know and cannot know. Or a cfg alone."""
+    import torch
+
+    from .loading import is_darknet, load, weights_path
+    from .models import from_cfg
+    from .prediction import about
+    from .tables import summary
+    from .weights import read_header
+
+    path = weights_path(weights)
+    if weights is None and cfg is not None:
+        with torch.device("meta"):  # no numbers, for the table alone
+            model = from_cfg(cfg, None if tree is None else WordTree.load(tree), names)
+    else:
+        model = load(weights, cfg, tree, names)
+        if cfg is not None or is_darknet(path):
+            header = read_header(path)
+            version = f"{header.major}.{header.minor}.{header.revision}"
+            typer.echo(f"Darknet's, version {version}, {header.seen:,} images seen, {path.stat().st_size:,} bytes")
+        else:
+            typer.echo(about(weights))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    typer.echo(about(weights))
     typer.echo(f"tree: {model.tree}, hash {model.tree.hash[:12]}")
     typer.echo(f"network: {parameters:,} parameters, input {model.size} x {model.size}, stride {model.trunk.stride}")
+    typer.echo(str(summary(model, size)))
 
 
 def _version(wanted: bool) -> None:

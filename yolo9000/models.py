@@ -177,7 +177,7 @@ def from_cfg(
             f"{cfg.file}: {cfg.classes} classes, and {len(tree)} given; give a tree or names of as many"
         )
     trunk = CfgTrunk(before, width)
-    options = {"network": "from_cfg", "cfg": cfg.text, "file": cfg.file}
+    options = {"network": "from_cfg", "cfg": cfg.text, "file": Path(cfg.file).name}
     section = cfg.head
     if section is None or section.kind == "softmax":
         model: Network = TreeClassifier(trunk, tree, width)
