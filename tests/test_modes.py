@@ -8,6 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from strategies import random_tree
 from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError
@@ -15,9 +16,10 @@ from wordtree.nn import descend, tree_log_prob
 from yolo9000 import models
 from yolo9000.batchnorm import set_batchnorm
 from yolo9000.boxes import cxcywh_to_xyxy
+from yolo9000.choice import Choice
 from yolo9000.detector import Detector
 from yolo9000.head import DenseHead
-from yolo9000.images import Placement, place
+from yolo9000.images import PLACEMENTS, Placement, place
 from yolo9000.modes import MODES, Mode
 from yolo9000.region import decode
 from yolo9000.weights import load_weights
@@ -263,3 +265,30 @@ def test_the_picture_on_the_input_of_the_release_of_2018(name):
     picture = torch.from_numpy(oracle.values("dog_stb_rgb")["rgb"]).permute(2, 0, 1).float() / 255
     laid, _ = place(picture, case["input"].shape[1], "darknet-letterbox")
     torch.testing.assert_close(laid, torch.from_numpy(case["input"]), rtol=0, atol=2e-5)
+
+
+# ---------------------------------------------------------------------- GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="waits for a CUDA device")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("nodes", [random_tree(40, seed=3), flat(7)], ids=["tree", "flat"])
+def test_a_gpu_detects_what_the_processor_does(mode, nodes):
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.randn(3, 2 * (5 + len(nodes)), 6, 6, generator=generator, dtype=torch.float64) * 2
+    model = dense_detector(nodes, torch.tensor([[1.0, 1.5], [3.0, 2.0]]), mode)
+    placed = [place(torch.zeros(3, height, 50), 64, model.placement)[1] for height in (20, 50, 90)]
+    model.threshold = 0.2
+    on_cpu = model.detect(model.head(dense), placed, Choice(node_probs=True))
+    model = model.cuda()
+    on_gpu = model.detect(model.head(dense.cuda()), placed, Choice(node_probs=True))
+    for one, other in zip(on_gpu, on_cpu, strict=True):
+        assert len(other["labels"]) > 3
+        assert one.pop("paths") == other.pop("paths")
+        for key, value in one.items():
+            assert value.is_cuda
+            torch.testing.assert_close(value.cpu(), other[key], rtol=1e-5, atol=1e-5, equal_nan=True)
+    for placement in PLACEMENTS:
+        image = torch.rand(3, 45, 70, generator=generator)
+        torch.testing.assert_close(place(image.cuda(), 64, placement)[0].cpu(), place(image, 64, placement)[0])
