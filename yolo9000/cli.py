@@ -30,6 +30,9 @@ Names = Annotated[Path | None, typer.Option(help="A .names or .data file of Dark
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
+LISTED = "@FILE reads one a line."
+
+
 @app.command()
 def train(
     joint: Annotated[bool, typer.Option("--joint", help="Learn from image labels beside the boxes.")] = False,
@@ -91,10 +94,22 @@ def detect(
         ),
     ],
     weights: Weights = None,
+    cfg: Annotated[Path | None, typer.Option(help="Darknet's network file, for a .weights file.")] = None,
+    tree: Annotated[Path | None, typer.Option(help="A tree, for a .weights file: .tree or .json.")] = None,
+    names: Annotated[Path | None, typer.Option(help="Names of the classes, for a .weights file.")] = None,
+    mode: Annotated[str, typer.Option(help="paper, darknet or darknet-2018.")] = "paper",
     threshold: Annotated[float | None, typer.Option(help="On the score; the mode's own where left out.")] = None,
     tree_threshold: Annotated[
         float | None, typer.Option(help="How sure each step down the tree must be; the mode's own where left out.")
     ] = None,
+    level: Annotated[int | None, typer.Option(help="Name nothing deeper; 0 for the root's children.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Boxes of this node and all below, no others; any number. " + LISTED)
+    ] = None,
+    collapse: Annotated[
+        list[str] | None, typer.Option(help="A node to sum up in, as a poodle in dog; any number. " + LISTED)
+    ] = None,
+    allowed: Annotated[list[str] | None, typer.Option(help="A node that may be named; any number. " + LISTED)] = None,
     batch: Annotated[int, typer.Option(help="Images in one pass of the network.")] = 1,
     out: Annotated[Path | None, typer.Option(help="A folder for the pictures and clips with boxes.")] = None,
     crops: Annotated[Path | None, typer.Option(help="A folder for what lies in each box.")] = None,
@@ -104,6 +119,7 @@ def detect(
     device: Device = "auto",
 ) -> None:
     """Box and name what is in pictures, videos or before a camera. Ctrl-C ends it; what was written stays."""
+    from .loading import load_detector
     from .outputs import Outputs
     from .prediction import about, stream
     from .reports import Progress
@@ -117,9 +133,22 @@ def detect(
 
     terminal = sys.stderr.isatty()
     items = items_of(list(sources))
-    results = stream(list(sources), weights, threshold, tree_threshold, device, batch, on_error=keep)
+    model = load_detector(weights, cfg, tree, names, mode)
     if weights is None:
         typer.echo(f"shipped checkpoint: {about()}", err=True)
+    results = stream(
+        list(sources),
+        model,
+        threshold,
+        tree_threshold,
+        device,
+        batch,
+        level=level,
+        only=_listed(only),
+        collapse=_listed(collapse),
+        allowed=_listed(allowed),
+        on_error=keep,
+    )
     shown, began, stopped = 0, time.perf_counter(), False
     try:
         with Progress(terminal) as bar, Outputs(out, crops, (item.name for item in items)) as outputs:
@@ -267,6 +296,14 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             options[key] = value
     return options
+
+
+def _listed(words: list[str] | None) -> list[str] | None:
+    """Nodes of an option, those of `@FILE` from the file; None where the option was not given."""
+    if not words:
+        return None
+    lists = [Path(word[1:]).read_text().splitlines() if word.startswith("@") else [word] for word in words]
+    return [line.strip() for lines in lists for line in lines if line.strip()]
 
 
 def _one_line(message: object) -> str:

@@ -9,6 +9,7 @@ import torch
 from wordtree import WordTreeError
 
 from .checkpoints import load_model
+from .choice import Choice, Nodes
 from .detections import Detections
 from .detector import Detector
 from .loading import load, load_detector, weights_path
@@ -32,19 +33,28 @@ def detect(
     tree_threshold: float | None = None,
     device: str = "auto",
     batch: int = 1,
+    mode: str | None = None,
+    level: int | None = None,
+    only: Nodes | None = None,
+    collapse: Nodes | None = None,
+    allowed: Nodes | None = None,
+    node_probs: bool = False,
     on_error: OnError | None = None,
 ) -> list[Detections]:
     """Box and name what is in pictures.
 
     Args:
         source: a file, a folder, a pattern ("photos/*.jpg"), a video, a PIL image, an array [h, w, 3], a tensor
-            [3, h, w], or a list of these. For a camera, which has no end, and a long video use `stream`.
-        weights: a run's folder or weights file, or a loaded model; the shipped checkpoint where left out.
-        threshold: on the score, objectness x Pr(node), 0..1; the mode's own where left out.
+            [3, h, w], or a list of these. For a camera, which has no end, and for a long video use `stream`.
+        weights: a run's folder or weights file, Darknet's too, or a loaded model; the shipped checkpoint where left
+            out.
+        threshold: on the score, objectness x Pr(node), 0..1; the model's own, by its mode, where left out.
         tree_threshold: how sure each step down the tree must be, 0..1: lower says "poodle", higher stays at "dog"; the
-            mode's own where left out.
+            model's own where left out.
         device: "auto", "cpu" or "cuda".
         batch: images in one pass of the network.
+        mode: "paper", "darknet" or "darknet-2018", see `yolo9000.load`; "paper" where left out, or the loaded model's.
+        level, only, collapse, allowed, node_probs: what may be answered, see `yolo9000.choice.Choice`.
         on_error: called with the error of a picture or video that cannot be read whole; the rest goes on. Where left
             out the error is raised.
 
@@ -52,18 +62,19 @@ def detect(
         One `Detections` an image or frame, in order.
 
     Raises:
-        WordTreeError: a missing or damaged image, weights that do not fit, a threshold outside 0..1, a camera.
+        WordTreeError: a missing or damaged image, weights that do not fit, a threshold outside 0..1, a camera, a node
+            that is not on the tree.
 
     Example:
         >>> found = detect(torch.zeros(3, 64, 64, dtype=torch.uint8))
         >>> found[0].names
         ()
     """
-    items = items_of(source)
-    endless = [item.name for item in items if item.kind == "camera"]
+    endless = [item.name for item in items_of(source) if item.kind == "camera"]
     if endless:
         raise WordTreeError(f"detect() of {endless[0]}, which has no end; take one frame at a time from stream()")
-    return list(_stream(items, weights, threshold, tree_threshold, device, batch, on_error))
+    choices = (level, only, collapse, allowed, node_probs)
+    return list(stream(source, weights, threshold, tree_threshold, device, batch, mode, *choices, on_error))
 
 
 def stream(
@@ -73,39 +84,35 @@ def stream(
     tree_threshold: float | None = None,
     device: str = "auto",
     batch: int = 1,
+    mode: str | None = None,
+    level: int | None = None,
+    only: Nodes | None = None,
+    collapse: Nodes | None = None,
+    allowed: Nodes | None = None,
+    node_probs: bool = False,
     on_error: OnError | None = None,
 ) -> Iterator[Detections]:
     """`detect`, one image or frame at a time, cameras too; arguments are checked and weights read before the first.
 
     No more than a batch is in memory. What was found before a damaged picture or frame comes before its error.
     """
-    return _stream(items_of(source), weights, threshold, tree_threshold, device, batch, on_error)
-
-
-def _stream(
-    items: Sequence[Item],
-    weights: str | Path | Detector | None,
-    threshold: float | None,
-    tree_threshold: float | None,
-    device: str,
-    batch: int,
-    on_error: OnError | None,
-) -> Iterator[Detections]:
-    for name, value in (("threshold", threshold), ("tree_threshold", tree_threshold)):
-        if value is not None and not 0 <= value <= 1:
-            raise WordTreeError(f"a {name} of {value}; it is a probability, 0 to 1")
+    choice = Choice(tree_threshold, level, only, collapse, allowed, node_probs)
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise WordTreeError(f"a threshold of {threshold}; it is a probability, 0 to 1")
     if batch < 1:
         raise WordTreeError(f"a batch of {batch} images; give 1 or more")
     from .hardware import device_of
 
     where = device_of(device)
-    loaded = weights if isinstance(weights, Detector) else load_detector(weights)
-    model = copy.copy(loaded.to(where).eval())  # the same parameters; what is set for this run stays here
+    items = items_of(source)
+    model = weights if isinstance(weights, Detector) else load_detector(weights, mode=mode or "paper")
+    if mode not in (None, model.mode):
+        raise WordTreeError(f"mode {mode!r} for a model loaded in mode {model.mode!r}; load it with mode={mode!r}")
+    model = copy.copy(model.to(where).eval())  # the same parameters; the threshold of this run is its own
     if threshold is not None:
         model.threshold = threshold
-    if tree_threshold is not None:
-        model.tree_threshold = tree_threshold
-    return (found for frames in _batches(items, batch, on_error) for found in _found(model, frames, where))
+    choice.scope(model.tree, where)  # a node that is not on the tree is said before the first image
+    return (found for frames in _batches(items, batch, on_error) for found in _found(model, frames, where, choice))
 
 
 def _batches(items: Sequence[Item], size: int, on_error: OnError | None) -> Iterator[list[Frame]]:
@@ -134,8 +141,8 @@ def _batches(items: Sequence[Item], size: int, on_error: OnError | None) -> Iter
 
 
 @torch.no_grad()
-def _found(model: Detector, frames: Sequence[Frame], device: torch.device) -> list[Detections]:
-    results = model([frame.image.to(device).float() / 255 for frame in frames])
+def _found(model: Detector, frames: Sequence[Frame], device: torch.device, choice: Choice) -> list[Detections]:
+    results = model([frame.image.to(device).float() / 255 for frame in frames], choice=choice)
     return [
         Detections.of(
             frame.image, found, model.tree, frame.source, frame=frame.number, time=frame.time, rate=frame.rate
