@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -39,8 +39,11 @@ def train(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="The joint run with every box given: the upper bound.")
     ] = False,
-    data: Annotated[str, typer.Option(help="The data set: embedded, the one that ships.")] = "embedded",
+    data: Annotated[str, typer.Option(help="embedded, the set that ships, or a run.yaml.")] = "embedded",
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/joint where left out.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read a run.yaml's data whole, tell what is wrong, and train nothing.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as steps=2000; any number.")
     ] = None,
@@ -48,16 +51,64 @@ def train(
     """Train, evaluate, and leave a run folder. Ctrl-C keeps a checkpoint; the same command goes on from it."""
     from .training import train as run_training
 
+    if check:
+        _check(data, out)
     options = _settings(settings or [])
+    if data == "embedded":
+        options |= {"joint": joint or oracle, "oracle": oracle}
     try:
-        run = run_training(joint=joint or oracle, data=data, out=out, oracle=oracle, **options)
+        run = run_training(data=data, out=out, **options)
     except KeyboardInterrupt:
         typer.echo("stopped; a checkpoint is kept, and the same command goes on from it", err=True)
         raise typer.Exit(130) from None
     if run.metrics.keys() - {"seconds"}:
         typer.echo(run.table())
-    typer.echo(f"run folder: {run.directory}  (detections.png, curve.png, evaluation.csv, weights.safetensors)")
+    files = sorted(file.name for file in run.directory.iterdir() if file.suffix in (".png", ".csv", ".safetensors"))
+    typer.echo(f"run folder: {run.directory}  ({', '.join(files)})")
     typer.echo(f"try it:     yolo9000 detect PHOTO --weights {run.directory} --tree-threshold 0.3")
+
+
+def _check(data: str, out: Path | None) -> NoReturn:
+    """Read a run.yaml's data whole; exit code 1 where something is wrong."""
+    from wordtree.formats import write_whole
+
+    from .data.check import check
+    from .hardware import processes_of
+    from .reports import Progress
+    from .runfile import run_of
+
+    run = run_of(data)
+    folder = out or Path("runs") / f"{run.path.stem}-check"
+    with Progress() as bar:
+        report = check(
+            run, folder, processes_of(-1), lambda name, total: bar.start(f"reading {name}", total),
+            lambda done: bar.advance(steps=done),
+        )  # fmt: skip
+    write_whole(folder / "check.json", json.dumps(report.to_record(), indent=1) + "\n")
+    typer.echo(str(report))
+    raise typer.Exit(0 if report.sound else 1)
+
+
+@app.command()
+def shards(
+    data: Annotated[Path, typer.Argument(help="A run.yaml.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the shards; each source has its own in it.")],
+    per_shard: Annotated[int, typer.Option(help="Pictures a shard.")] = 1000,
+) -> None:
+    """Write every source of a run.yaml as WebDataset shards, which `kind: shards` reads."""
+    from .data.shards import write_shards
+    from .reports import Progress
+    from .runfile import run_of
+
+    run = run_of(data)
+    maps = run.labels()
+    tree = run.built_tree(maps)
+    with Progress() as bar:
+        for source, labels in zip(run.sources, maps, strict=True):
+            records = source.read(labels, tree).raise_faults(source.skip)
+            bar.start(f"writing {source.name}", total=len(records))
+            written = write_shards(records, out / source.name, per_shard, lambda done: bar.advance(steps=done))
+            typer.echo(f"{source.name}: {len(records)} images in {len(written)} shards, {out / source.name}")
 
 
 @app.command()
@@ -175,20 +226,27 @@ def detect(
 @app.command()
 def evaluate(
     weights: Weights = None,
-    data: Annotated[str, typer.Option(help="The data set: embedded, the one that ships.")] = "embedded",
+    data: Annotated[str, typer.Option(help="embedded, the set that ships, or a run.yaml.")] = "embedded",
     scenes: Annotated[int, typer.Option(help="Test scenes a column.")] = 300,
+    sizes: Annotated[str, typer.Option(help="Of a run.yaml: pixels of the input, such as 288,352,416.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Of a run.yaml: a folder for result files and plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Also draw what is found in twelve unseen scenes.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Score weights on scenes of unseen and seen sources."""
+    """Score weights on scenes of unseen and seen sources, or on the test sources of a run.yaml."""
     from .evaluation import evaluate as run_evaluation
     from .loading import load_detector
+    from .measure import figures_table
     from .reports import draw_scenes, metrics_table
 
-    metrics = run_evaluation(weights, data, scenes, device)
+    if not all(size.strip().isdecimal() for size in sizes.split(",") if sizes):
+        raise WordTreeError(f"sizes {sizes!r}; give pixels with commas between, such as 288,352,416")
+    inputs = [int(size) for size in sizes.split(",") if size]
+    metrics = run_evaluation(weights, data, scenes, device, sizes=inputs, out=out)
+    table = metrics_table if data == "embedded" else figures_table
     figures = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no NaN
-    typer.echo(json.dumps(figures, indent=1) if as_json else metrics_table(metrics))
+    typer.echo(json.dumps(figures, indent=1) if as_json else table(metrics))
     if picture is not None:
         model = load_detector(weights)
         draw_scenes(model, picture, model.size)

@@ -47,8 +47,8 @@ class Truth(NamedTuple):
 
 
 @torch.no_grad()
-def score_nodes(model: Detector, images: Tensor, nodes: Sequence[int]) -> list[Scored]:
-    """Score every box for each of `nodes`. images: float [b, 3, h, w] in 0..1, all of one size."""
+def score_nodes(model: Detector, images: Tensor | Sequence[Tensor], nodes: Sequence[int]) -> list[Scored]:
+    """Score every box for each of `nodes`. images: float [b, 3, h, w] in 0..1, or [3, h, w] each."""
     batch, placed = model.place(images)
     region = model.region(batch)
     objectness = region.raw[..., 4].sigmoid()
@@ -154,29 +154,40 @@ def score_data(
 
 def evaluate(
     weights: str | Path | None = None,
-    data: str = "embedded",
+    data: str | Path = "embedded",
     scenes: int = 300,
     device: str = "auto",
     progress: bool = True,
+    sizes: Sequence[int] = (),
+    out: str | Path | None = None,
 ) -> dict[str, float]:
-    """Every figure of the table for one set of weights: "unseen/fine_under_boxed/mAP50", ...
+    """Every figure of the table for one set of weights: "unseen/fine_under_boxed/mAP50", ..., or "source/AP50", ...
 
     Args:
         weights: a run's folder or weights file; the shipped checkpoint where left out.
-        data: "embedded", the set that ships.
-        scenes: a column of the table.
+        data: "embedded", the set that ships, or a run.yaml, whose test sources are scored (`measure.evaluate_run`).
+        scenes: a column of the table of the embedded set.
         device: "auto", "cpu" or "cuda".
         progress: show a progress bar.
+        sizes: of a run.yaml, pixels of the input, one after the other; the model's own where left out.
+        out: of a run.yaml, a folder for result files and plots.
 
     Raises:
         WordTreeError: weights that do not load or know another tree; an unknown data set.
     """
-    from .hardware import device_of
+    from .hardware import device_of, processes_of
     from .loading import load_detector
+    from .measure import evaluate_run
     from .reports import Progress, evaluate_embedded
+    from .runfile import run_of
 
-    if data != "embedded":
-        raise WordTreeError(f"no data set {data!r}; known: embedded")
+    if str(data) != "embedded":
+        run = run_of(data)
+        model = load_detector(weights).to(device_of(device))
+        with Progress(enabled=progress) as bar:
+            return evaluate_run(model, run, sizes, None if out is None else Path(out), processes_of(-1), bar)
+    if sizes or out is not None:
+        raise WordTreeError("sizes or a folder for the embedded set; they are for the test sources of a run.yaml")
     if scenes < 1:
         raise WordTreeError(f"{scenes} scenes; an evaluation takes 1 or more")
     model = load_detector(weights).to(device_of(device))

@@ -22,7 +22,8 @@ from .data.memory import InMemory
 from .data.records import Records
 from .detector import Detector
 from .hardware import processes_of
-from .reports import Progress, evaluate_and_report
+from .measure import evaluate_run
+from .reports import Progress, evaluate_and_report, plot_curve
 from .runfile import RunFile, Source, known, shares
 
 Batch = tuple[Tensor, list[dict[str, Tensor]]]
@@ -237,11 +238,11 @@ class RecordsFeed:
         return f"Trained on {', '.join(told)} over {self.tree}. {knows}"
 
     def report(self, model: Detector, directory: Path, bar: Progress) -> dict[str, float]:
-        """The curve, and the figures of the test sources."""
-        from .reports import plot_curve
-
+        """The curve, and the figures of the test sources where there are any."""
         plot_curve(directory / "metrics.csv", directory / "curve.png")
-        return {}
+        if not self.run.used("test"):
+            return {}
+        return evaluate_run(model, self.run, (), directory, processes_of(self.config.workers), bar)
 
 
 def merged(maps: Sequence[LabelMap]) -> LabelMap:

@@ -165,6 +165,17 @@ class RunFile:
         return build_tree(*(_labels(name, self.path.parent) for name in self.tree))
 
 
+def run_of(data: str | Path) -> RunFile:
+    """The run.yaml that the argument `data` names.
+
+    Raises:
+        WordTreeError: neither that nor "embedded".
+    """
+    if Path(data).suffix not in (".yaml", ".yml"):
+        raise WordTreeError(f"no data set {str(data)!r}; known: embedded, or a run.yaml")
+    return read_run(data)
+
+
 def read_run(path: str | Path) -> RunFile:
     """Read a run.yaml.
 

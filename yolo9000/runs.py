@@ -30,9 +30,11 @@ class Run:
 
     def table(self) -> str:
         """The final table, as text."""
+        from .measure import figures_table
         from .reports import metrics_table
 
-        return metrics_table(self.metrics)
+        figures = {name: value for name, value in self.metrics.items() if "/" in name}
+        return metrics_table(figures) if "unseen/boxed_groups/mAP50" in figures else figures_table(figures)
 
 
 def finished_run(directory: Path, config: Config, data: str = "") -> Run | None:

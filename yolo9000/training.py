@@ -9,6 +9,7 @@ import json
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .feeds import EmbeddedFeed, Feed, Phase, RecordsFeed
 from .hardware import autocast_of, device_of
 from .loading import load_detector
 from .reports import Progress
-from .runfile import RunFile, read_run
+from .runfile import run_of
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
 
 
@@ -57,7 +58,7 @@ def train(
         WordTreeError: an unknown option or data set; a folder that holds something else.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; the same call goes on from there.
     """
-    run = None if str(data) == "embedded" else _run_file(data)
+    run = None if str(data) == "embedded" else run_of(data)
     config = config_of({"joint": joint, **options}) if run is None else run.config(**{"joint": True, **options})
     name = "oracle" if config.oracle else "joint" if config.joint else "boxes"
     directory = Path(out) if out is not None else Path("runs") / (name if run is None else run.path.stem)
@@ -76,6 +77,8 @@ def train(
     metrics["seconds"] = trainer.seconds
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     trainer.checkpoint.unlink(missing_ok=True)
+    if isinstance(feed, RecordsFeed) and feed.damaged is not None and feed.damaged.found:
+        warnings.warn(feed.damaged.summary(), stacklevel=2)
     return Run(directory, weights, metrics, config)
 
 
@@ -324,13 +327,6 @@ def one_cycle(done: float, warm: float = 0.08) -> float:
     if done < warm:
         return 0.05 + 0.95 * done / warm
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
-
-
-def _run_file(data: str | Path) -> RunFile:
-    """The run.yaml that `data` names."""
-    if Path(data).suffix not in (".yaml", ".yml"):
-        raise WordTreeError(f"no data set {str(data)!r}; known: embedded, or a run.yaml")
-    return read_run(data)
 
 
 def _optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
