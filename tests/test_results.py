@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from strategies import random_tree, seeds, trees
+from torchvision.ops import box_iou
 
 import yolo9000
 from wordtree import WordTree, WordTreeError
-from yolo9000.boxes import box_iou, suppress_relatives
+from yolo9000.boxes import suppress_relatives
 from yolo9000.detections import Detections, file_name, unique_names
 from yolo9000.plots import Label, colour_of, ink_on, layout, sure_step
 
