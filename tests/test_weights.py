@@ -100,6 +100,7 @@ def test_both_widths_of_the_header_are_read_and_written(header, tmp_path):
     load_weights(other, path)
     assert same(model, other)
     assert other.origin == header
+    assert other.seen == header.seen
 
 
 def test_a_count_too_large_for_the_old_header_is_refused(tmp_path):
@@ -130,7 +131,7 @@ def load_into(model, path, **options):
 
 def test_a_partial_file_holds_the_first_layers_and_no_images_seen(tmp_path):
     model = detector()
-    model.origin = Header(0, 1, 0, 640)
+    model.origin, model.seen = Header(0, 1, 0, 640), 640
     part = save_weights(model, tmp_path / "net.conv.4", upto=4)  # layers 0 to 3: two convolutions
     assert read_header(part) == Header(0, 1, 0, 0)
     assert part.stat().st_size == 16 + 4 * sum(layer.floats for layer in summary(model).layers[:4])

@@ -115,6 +115,13 @@ class Section:
             raise self.fault(key, f"{key}={value}; {key} of [{self.kind}] takes numbers parted by commas")
         return numbers
 
+    def number(self, key: str, default: float) -> float:
+        """One number."""
+        numbers = self.numbers(key) if key in self.values else [default]
+        if len(numbers) != 1:
+            raise self.fault(key, f"{key}={self.values[key]}; {key} of [{self.kind}] is one number")
+        return numbers[0]
+
     def _given(self, key: str) -> str:
         if key not in self.values:
             raise self.fault(None, f"[{self.kind}] has no {key}; give it one, such as {key}=1")

@@ -14,6 +14,7 @@ from torch import Tensor
 from wordtree import LabelMap, WordTree, WordTreeError
 
 from . import models
+from .detector import Detector
 from .models import Network
 from .weights import Header
 
@@ -74,7 +75,7 @@ def save_model(path: Path, model: Network, labels: LabelMap | None = None, about
         "tree": _tree_record(model.tree),
         "labels": None if labels is None else {"name": labels.name, "labels": labels.labels, "ids": labels.ids},
         "about": about,
-        "origin": None if model.origin is None else list(model.origin),
+        "origin": None if model.origin is None else [*model.origin[:3], getattr(model, "seen", 0)],
     }
     state = model.state_dict()
     if half:
@@ -101,7 +102,10 @@ def load_model(path: str | Path, tree: WordTree | None = None) -> tuple[Network,
     model = models.build(header["model"], own)
     whole = {key: value.float() if value.dtype == torch.float16 else value for key, value in tensors.items()}
     load_state(model, whole, str(path))
-    model.origin = Header(*header["origin"]) if header.get("origin") else None  # the first runs' headers have none
+    if header.get("origin"):  # the first runs' headers have none
+        model.origin = Header(*header["origin"])
+        if isinstance(model, Detector):
+            model.seen = model.origin.seen
     return model.eval(), header
 
 

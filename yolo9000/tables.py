@@ -12,6 +12,7 @@ from .classifier import TreeClassifier
 from .darknet19 import ConvBlock, Darknet19, MaxPool, Passthrough
 from .detector import Detector
 from .head import RegionHead
+from .loss import LossScales
 from .network import CfgTrunk
 
 HEADER = 16  # bytes before the floats of a .weights file of a version below 0.2; 20 from there on
@@ -98,7 +99,7 @@ def cfg_of(model: nn.Module, tree: str | None = None) -> str:
         lines = ["[net]", f"height={model.size}", f"width={model.size}", "channels=3"]
         if isinstance(model, Detector):
             parts = [model.trunk, model.neck]
-            end = _region(model.head)
+            end = _region(model.head, model.scales)
         else:
             parts, end = [model.trunk], _softmax(model)
         # a passthrough reads what the last stage read: back over its own two layers and that stage, pooling and all
@@ -142,7 +143,7 @@ def _conv(block: ConvBlock) -> list[str]:
     ]
 
 
-def _region(head: RegionHead) -> list[str]:
+def _region(head: RegionHead, scales: LossScales) -> list[str]:
     anchors, classes = len(head.anchors), len(head.classes.tree)
     # printed as Darknet's own cfgs print them; a model on no device, for its table alone, has no numbers to print
     numbers = [1.0] * (2 * anchors) if head.anchors.is_meta else head.anchors.flatten().tolist()
@@ -154,13 +155,13 @@ def _region(head: RegionHead) -> list[str]:
         f"num={anchors}",
         "coords=4",
         "softmax=1",
-        "bias_match=1",
-        "rescore=1",
-        "object_scale=5",
-        "noobject_scale=1",
-        "class_scale=1",
-        "coord_scale=1",
-        "thresh=.6",
+        f"bias_match={scales.bias_match:d}",
+        f"rescore={scales.rescore:d}",
+        f"object_scale={scales.object:g}",
+        f"noobject_scale={scales.no_object:g}",
+        f"class_scale={scales.tree:g}",
+        f"coord_scale={scales.box:g}",
+        f"thresh={scales.ignore_iou:g}",
     ]
 
 

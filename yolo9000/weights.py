@@ -133,7 +133,7 @@ def load_weights(model: Network, path: str | Path, upto: int | None = None) -> H
     header = read_header(path)
     _read(Path(path), header, _blocks(model, upto), upto)
     if upto is None:
-        model.origin = header
+        _came_from(model, header)
     return header
 
 
@@ -144,12 +144,14 @@ def save_weights(model: Network, path: str | Path, upto: int | None = None, head
         model: a detector or classifier of `models`.
         path: the file.
         upto: write layers 0 to upto - 1 alone, with `seen` 0: `darknet19_448.conv.23` is upto=23 of darknet19_448.
-        header: where left out, that of the file the weights came from, else 0.2.0 and no images seen.
+        header: where left out, that of the file the weights came from, else 0.2.0, and the images the model has seen.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
-    header = header or Header(*(getattr(model, "origin", None) or (0, 2, 0, 0)))
+    if header is None:
+        header = Header(*(model.origin or (0, 2, 0, 0)))
+        header = header._replace(seen=model.seen) if isinstance(model, Detector) else header
     header = header if upto is None else header._replace(seen=0)
     if header.size == 16 and not -(2**31) <= header.seen < 2**31:
         raise WordTreeError(f"{header.seen} images seen do not fit a header of version 0.1; give one of 0.2.0")
@@ -195,8 +197,14 @@ def start_from_classifier(model: Detector, path: str | Path, seed: int = 0) -> H
         rows = torch.rand(5, channels, 1, 1, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         head.boxes.weight.copy_((rows * 0.1 * (2 / channels) ** 0.5).repeat(len(head.anchors), 1, 1, 1))
         nn.init.zeros_(head.boxes.bias)  # type: ignore[arg-type]
-    model.origin = header._replace(seen=0)
+    _came_from(model, header._replace(seen=0))
     return header
+
+
+def _came_from(model: Network, header: Header) -> None:
+    model.origin = header
+    if isinstance(model, Detector):
+        model.seen = header.seen
 
 
 def check_known(path: str | Path) -> None:
