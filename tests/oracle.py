@@ -42,13 +42,6 @@ def make_weights(name: str, path: Path) -> Path:
     return path
 
 
-def values_or_skip(name: str) -> dict[str, np.ndarray]:
-    """The arrays of a case that not every copy of the reference values has."""
-    if not (FOLDER / "out" / f"{name}.npz").is_file():
-        pytest.skip(f"waits for {name}.npz among Darknet's reference values, in ../shared/oracle/out")
-    return values(name)
-
-
 def tree_9418() -> WordTree:
     """The released YOLO9000 tree."""
     return WordTree.load(FOLDER / "data" / "9k.tree")

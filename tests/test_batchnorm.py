@@ -86,15 +86,6 @@ def test_evaluation_adds_its_epsilon_to_the_deviation():
     assert int(norm.num_batches_tracked) == 0
 
 
-@pytest.mark.parametrize("arithmetic", ["torch", "darknet"])
-def test_the_folded_form_is_the_evaluation(arithmetic):
-    norm = darknet_norm(4).eval()
-    norm.arithmetic = arithmetic
-    x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
-    slope, offset = norm.folded()
-    torch.testing.assert_close(slope[:, None, None] * x + offset[:, None, None], norm(x), **EXACT)
-
-
 def test_torchs_arithmetic_is_torchs_layer_with_torchs_state():
     torch.manual_seed(0)
     ours, theirs = BatchNorm(5), nn.BatchNorm2d(5)

@@ -46,13 +46,6 @@ class BatchNorm(nn.BatchNorm2d):
         var = (self._var().sqrt() + EPSILON) ** 2
         return nn.functional.batch_norm(x, self.running_mean, var, self.weight, self.bias, eps=0.0)
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """The evaluation as y = a x + b: float [channels] each."""
-        var = self._var()
-        deviation = (var + self.eps).sqrt() if self.arithmetic == "torch" else var.sqrt() + EPSILON
-        slope = self.weight / deviation
-        return slope, self.bias - self.running_mean * slope  # type: ignore[operator]
-
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, arithmetic={self.arithmetic}"
 

@@ -23,6 +23,7 @@ from wordtree.nn.softmax import at_least_float32
 from .assign import Assigned, Truths, assign, overwritten, truths_of_rows, truths_of_targets
 from .assign import Target as Target
 from .boxes import cxcywh_to_xyxy
+from .cfg import Section, flat_tree
 from .head import Region, RegionHead
 from .logits import At, ClassLogits, DenseLogits, HeadLogits
 from .region import decode
@@ -91,6 +92,19 @@ RULES = {
         ),
     )
 }
+
+
+def scales_of(region: Section) -> LossScales:
+    """The numbers of a cfg's `[region]`; what it leaves out has Darknet's defaults."""
+    return LossScales(
+        object=region.number("object_scale", 1),
+        no_object=region.number("noobject_scale", 1),
+        box=region.number("coord_scale", 1),
+        tree=region.number("class_scale", 1),
+        ignore_iou=region.number("thresh", 0.5),
+        rescore=region.whole("rescore", 0) > 0,
+        bias_match=region.whole("bias_match", 0) > 0,
+    )
 
 
 def find_rules(mode: str) -> LossRules:
@@ -419,7 +433,7 @@ def _checked(raw: Tensor, truths: Tensor, anchors: int, tree: WordTree | None) -
 @lru_cache(maxsize=8)
 def _flat(classes: int) -> WordTree:
     """A flat set of classes: a tree of leaves, whose root's group is the one softmax."""
-    return WordTree(map(str, range(classes)), [-1] * classes)
+    return flat_tree([f"class_{node}" for node in range(classes)])
 
 
 def _map(label_map: Any, tree: WordTree, device: torch.device) -> Tensor | None:

@@ -10,12 +10,12 @@ from torch import nn
 from wordtree import WordTree, WordTreeError
 from wordtree.errors import unknown
 
-from .cfg import Cfg, Section, flat_tree, named, names_of
+from .cfg import Cfg, flat_tree, named, names_of
 from .classifier import TreeClassifier
 from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, MaxPool, Passthrough, Trunk
 from .detector import Detector
 from .head import RegionHead
-from .loss import LossScales
+from .loss import scales_of
 from .network import CfgTrunk, check_square, split_head
 
 __all__ = [
@@ -186,22 +186,9 @@ def from_cfg(
         check_square(layers, head, height, width)
         priors = torch.tensor(section.numbers("anchors")).view(-1, 2)
         model = Detector(trunk, nn.Identity(), RegionHead(trunk.channels, tree, priors), width)
-        model.scales = _scales(section)
+        model.scales = scales_of(section)
     model.options = options
     return model
-
-
-def _scales(region: Section) -> LossScales:
-    """The numbers of the loss that a [region] gives; Darknet's where it is silent."""
-    return LossScales(
-        object=region.number("object_scale", 1),
-        no_object=region.number("noobject_scale", 1),
-        box=region.number("coord_scale", 1),
-        tree=region.number("class_scale", 1),
-        ignore_iou=region.number("thresh", 0.5),
-        rescore=region.whole("rescore", 0) > 0,
-        bias_match=region.whole("bias_match", 0) > 0,
-    )
 
 
 def build(options: dict[str, Any], tree: WordTree) -> Network:
