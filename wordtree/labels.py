@@ -377,12 +377,22 @@ def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _read_json(path: Path, text: str) -> list[Row]:
-    # An annotation file may be half a gigabyte of boxes: its list of categories is found in the text and decoded alone.
-    categories = re.search(r'"categories"\s*:\s*(?=\[)', text)
+def categories_of(path: Path, text: str) -> list[Any] | None:
+    """The `categories` of an annotation file's text; None where it has none.
+
+    Such a file may be half a gigabyte of boxes: the list is found in the text and decoded alone.
+    """
+    start = re.search(r'"categories"\s*:\s*(?=\[)', text)
     try:
-        if categories:
-            return _categories(path, json.JSONDecoder().raw_decode(text, categories.end())[0])
+        return json.JSONDecoder().raw_decode(text, start.end())[0] if start else None
+    except json.JSONDecodeError as error:
+        raise WordTreeError(f"{path}, line {error.lineno}: not JSON ({error.msg}); give it whole") from None
+
+
+def _read_json(path: Path, text: str) -> list[Row]:
+    if (categories := categories_of(path, text)) is not None:
+        return _categories(path, categories)
+    try:
         content = json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
     except json.JSONDecodeError as error:
         raise WordTreeError(f"{path}, line {error.lineno}: not JSON ({error.msg}); give pairs `label: id`") from None

@@ -1,0 +1,40 @@
+"""`python -m wordtree_datasets lvis lvis_v1_val.json -o lvis.csv`: a data set's own files -> a label map, or a tree."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from wordtree import WordTreeError, build_tree
+
+from . import published
+
+READERS = ("lvis", "objects365", "openimages", "v3det", "inaturalist")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m wordtree_datasets", description=__doc__)
+    parser.add_argument("data_set", choices=READERS)
+    parser.add_argument("files", nargs="+", type=Path, help="the data set's own; openimages takes its hierarchy too")
+    parser.add_argument("-o", "--out", type=Path, help="the label map to write: .csv, .tsv, .yaml or .json")
+    parser.add_argument("--tree", type=Path, help="the tree over its labels to write: .json, .csv or .tree")
+    given = parser.parse_args()
+    if len(given.files) > 1 + (given.data_set == "openimages"):
+        parser.error(f"{given.data_set} is read from one file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # all of it is in the list
+            found = getattr(published, given.data_set)(*given.files)
+        print(found)
+        if given.out is not None:
+            print(f"{found.labels.save(given.out)}: {len(found.labels)} labels")
+        if given.tree is not None:
+            tree = build_tree(found.labels, taxonomy=found.taxonomy)
+            print(f"{tree.save(given.tree)}: {len(tree)} nodes")
+    except (WordTreeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
