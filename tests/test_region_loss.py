@@ -419,7 +419,7 @@ def cases(draw: st.DrawFn, image_labels: bool = True) -> Case:
     mode = draw(st.sampled_from(MODES))
     for image in range(b):
         for row in range(draw(st.integers(0, 6))):
-            kind = draw(st.sampled_from(["box", "box", "box", "near", "far", "hole", "label"]))
+            kind = draw(st.sampled_from(["box", "box", "near", "same", "same", "far", "hole", "label"]))
             label = random.randint(0, nodes if label_map is None else labels)
             centre, shape = random.rand(2) * 0.99 + 0.005, random.rand(2) * 0.6 + 0.02
             if kind == "far":
@@ -431,6 +431,8 @@ def cases(draw: st.DrawFn, image_labels: bool = True) -> Case:
                 raw[image, n, 2:4, j, i] = np.log(shape * (w, h) / anchors[n]) + random.randn(2) * 0.1
             if kind == "label" and image_labels and (tree is not None or mode == "paper"):
                 truths[image, row] = 999999, 999999, 999999, 999999, random.randint(0, nodes)
+            elif kind == "same" and 0 < truths[image, row - 1, 0] < 2:  # the box of the row before, of another class
+                truths[image, row] = *truths[image, row - 1, :4], label
             elif kind != "hole":
                 truths[image, row] = *centre, *shape, label
     options = {
@@ -592,6 +594,18 @@ def test_what_a_lost_truth_wrote_in_other_groups_stays_in_the_released_code_alon
         assert classes[at, DOG] > 0
         assert classes[at, CAT] < 0
     assert float(parts["count"]) == 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(20))
+def test_truths_that_meet_on_one_predictor_share_their_paths_to_any_depth(mode, seed):
+    random = np.random.RandomState(seed)
+    tree = WordTree([str(node) for node in range(14)], [-1, -1, 0, 0, 2, 2, 4, 4, 6, 6, 7, 7, 5, 5])
+    truths = torch.tensor([[[0.5, 0.5, 0.3, 0.3, label] for label in random.randint(0, 14, 4)]], dtype=torch.float64)
+    options = {"mode": mode, "seen": 50000, "label_map": None, "rescore": True, "bias_match": True}
+    case = Case(torch.from_numpy(random.randn(1, 38, 1, 1)), truths, ANCHORS, tree, options)
+    _, delta, _ = library(case)
+    torch.testing.assert_close(delta, by_loops(case), **EXACT)
 
 
 @pytest.mark.parametrize("mode", MODES)
