@@ -36,10 +36,10 @@ def learning_rate(net: Section, iteration: int, mode: str = "darknet-2018") -> f
         [0.1, 0.05, 0.005]
     """
     released = find_mode(mode).name == "darknet"
-    rate, policy = _number(net, "learning_rate", 0.001), net.values.get("policy", "constant")
+    rate, policy = net.number("learning_rate", 0.001), net.values.get("policy", "constant")
     if policy not in POLICIES:
         raise net.fault("policy", str(unknown("policy", policy, POLICIES)))
-    power = _number(net, "power", 1.0 if released else 4.0)
+    power = net.number("power", 1.0 if released else 4.0)
     burn_in = net.whole("burn_in", 0)
     if iteration < burn_in and (policy == "poly" or not released):
         return rate * math.pow(iteration / burn_in, power)
@@ -61,10 +61,6 @@ def darknet_sgd(module: nn.Module, net: Section) -> torch.optim.SGD:
     """
     matrices = [parameter for parameter in module.parameters() if parameter.dim() > 1]
     plain = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
-    decay = _number(net, "decay", 0.0001)
+    decay = net.number("decay", 0.0001)
     groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": decay}, {"params": plain}]
-    return torch.optim.SGD(groups, lr=_number(net, "learning_rate", 0.001), momentum=_number(net, "momentum", 0.9))
-
-
-def _number(net: Section, key: str, default: float) -> float:
-    return net.numbers(key)[0] if key in net.values else default
+    return torch.optim.SGD(groups, lr=net.number("learning_rate", 0.001), momentum=net.number("momentum", 0.9))
