@@ -135,6 +135,18 @@ def test_another_kind_of_file_given_as_a_cfg_is_refused(name):
         Cfg.read(name)
 
 
+def test_comments_in_any_encoding_are_comments(tmp_path):
+    (tmp_path / "net.cfg").write_bytes(
+        b"\xef\xbb\xbf[net]\n# \xc4\xe3\xba\xc3\nheight=32\nwidth=32\n[maxpool]\nstride=2\n"
+    )
+    assert Cfg.read(tmp_path / "net.cfg").layers()[0].width == 16
+    (tmp_path / "x.names").write_bytes(b"\xef\xbb\xbfcat\n\xc4\xe3\n")
+    with pytest.raises(WordTreeError, match="no text; a names file is text in UTF-8"):
+        read_names(tmp_path / "x.names")
+    (tmp_path / "x.names").write_bytes(b"\xef\xbb\xbfcat\n")
+    assert read_names(tmp_path / "x.names") == ["cat"]
+
+
 def test_bytes_that_are_no_text_and_files_that_are_not_there(tmp_path):
     (tmp_path / "net.cfg").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(WordTreeError, match=r"net\.cfg: bytes that are no text"):

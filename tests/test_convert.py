@@ -36,7 +36,7 @@ stride=2
 filters={filters}
 activation=linear
 """
-REGION = "[region]\nanchors=1,1\nclasses=4\nobject_scale=5\nthresh=.6\n"
+REGION = "[region]\nanchors=1,1\nclasses=4\nsoftmax=1\nobject_scale=5\nthresh=.6\n"
 
 
 @pytest.fixture

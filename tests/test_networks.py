@@ -346,6 +346,7 @@ activation=linear
 anchors=1,1,2,2
 classes=2
 num=2
+softmax=1
 """
 
 
@@ -421,6 +422,11 @@ def test_a_cfg_that_is_no_detector_and_no_classifier_is_refused_by_line(text, pa
         models.from_cfg(Cfg(text, "my.cfg"))
     for part in ["my.cfg", *parts]:
         assert part in str(caught.value)
+
+
+def test_a_region_that_says_no_softmax_is_warned_of():
+    with pytest.warns(UserWarning, match="no softmax=1"):
+        models.from_cfg(Cfg(MICRO.replace("softmax=1\n", "")))
 
 
 def test_a_tree_or_names_of_another_length_are_refused():

@@ -181,6 +181,7 @@ activation=linear
 [region]
 anchors=1,1
 classes=4
+softmax=1
 """
 
 

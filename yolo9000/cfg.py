@@ -367,8 +367,10 @@ def _text(path: str | Path, what: str) -> str:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"no {what} file {str(path)!r}; give one that exists")
+    content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        return file.read_bytes().decode("utf-8")
+        # comments of a cfg are in any language and encoding; names are to be read as they were meant
+        return content.decode("utf-8", errors="replace" if what == "cfg" and 0 not in content else "strict")
     except UnicodeDecodeError:
         raise WordTreeError(f"{path}: bytes that are no text; a {what} file is text in UTF-8") from None
 
@@ -482,7 +484,7 @@ def read_names(path: str | Path) -> list[str]:
         FileNotFoundError: no such file.
         WordTreeError: no names in it, or an empty line between them, by file and line.
     """
-    lines = [line.strip() for line in _text(path, "names").removeprefix("\ufeff").splitlines()]
+    lines = [line.strip() for line in _text(path, "names").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:

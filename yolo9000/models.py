@@ -1,5 +1,6 @@
 """Networks: a model is a function with defaults, every number by keyword."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,8 @@ def from_cfg(
         model: Network = TreeClassifier(trunk, tree, width)
     else:
         check_square(layers, head, height, width)
+        if "softmax" not in section.values and "tree" not in section.values:
+            warnings.warn(f"{cfg.file}: no softmax=1 in [region]; the classes are one softmax here", stacklevel=2)
         priors = torch.tensor(section.numbers("anchors")).view(-1, 2)
         model = Detector(trunk, nn.Identity(), RegionHead(trunk.channels, tree, priors), width)
         model.scales = scales_of(section)
