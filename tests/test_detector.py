@@ -322,6 +322,20 @@ def test_the_classes_of_a_flat_model_are_listed_one_by_one_and_suppressed_class_
         torch.testing.assert_close(found["boxes"], wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("tree", [SMALL, WordTree(["a", "b", "c"], [-1] * 3)], ids=["tree", "flat"])
+def test_features_of_half_precision_are_classified_in_the_heads_own(tree):
+    model = small_model(tree)
+    model.threshold = 0.1
+    region = model.region(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(5)))
+    half = Region(region.raw, region.features.bfloat16())
+    rounded = Region(region.raw, region.features.bfloat16().float())
+    placed = [Placement(0.0, 0.0, 1.0, 1.0, 32, 32)]
+    (found,), (wanted,) = model.detect(half, placed), model.detect(rounded, placed)
+    assert len(found["labels"]) > 3
+    assert torch.equal(found["labels"], wanted["labels"])
+    assert torch.equal(found["scores"], wanted["scores"])
+
+
 @pytest.mark.parametrize(("mode", "among"), [("darknet", "all"), ("darknet-2018", "same")])
 @pytest.mark.parametrize("seed", range(4))
 def test_darknets_readings_equal_loops_over_boxes(mode, among, seed):

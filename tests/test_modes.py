@@ -49,8 +49,8 @@ def test_a_mode_sets_what_it_differs_in_and_each_stays_free_to_set():
     model.threshold = 0.01
     assert model.threshold == 0.01
     assert MODES["darknet-2018"].threshold == 0.5
-    model.set_mode(replace(MODES["darknet"], name="mine", iou=0.6))
-    assert (model.mode, model.iou, model.rule) == ("mine", 0.6, "darknet")
+    model.set_mode(replace(MODES["darknet"], iou=0.6))
+    assert (model.mode, model.iou, model.rule) == ("darknet", 0.6, "darknet")
 
 
 def test_a_new_detector_reads_the_paper():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import loss, models
+    from .choice import Choice
     from .evaluation import evaluate
     from .inference import fuse
     from .loading import load
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from .prediction import detect
     from .training import train
 
-__all__ = ["detect", "evaluate", "fuse", "load", "loss", "models", "official_maps", "official_tree", "train"]
+__all__ = ["Choice", "detect", "evaluate", "fuse", "load", "loss", "models", "official_maps", "official_tree", "train"]
 
 _HOME = {
+    "Choice": "choice",
     "detect": "prediction",
     "evaluate": "evaluation",
     "fuse": "inference",

@@ -44,7 +44,8 @@ class Detector(nn.Module):
 
     Training, `model(images, targets) -> {name: loss}`: targets are {"boxes" float [n, 4] xyxy pixels, "labels" int64
     [n] nodes} for an image with boxes, {"labels" int64 [1]} for an image label; optionally "known", bool [nodes].
-    Evaluation, `model(images) -> [{boxes, labels, scores, ...}]`, pixels of each image as it was given.
+    Evaluation, `model(images) -> [{boxes, labels, scores, ...}]`, pixels of each image as it was given;
+    `model(images, choice=Choice(only="dog"))` narrows what is answered, see `Choice`; `detect` says what is in it.
 
     Args:
         trunk: images -> features, with `channels` and `stride`.
@@ -96,6 +97,8 @@ class Detector(nn.Module):
 
     def set_mode(self, mode: str | Mode) -> "Detector":
         """Detect and train as one reading of YOLO9000 does: "paper", "darknet" or "darknet-2018". Returns the detector.
+
+        A `Mode` made from one of them with `dataclasses.replace` does as well.
 
         Raises:
             WordTreeError: an unknown name; it lists the known ones.

@@ -164,7 +164,7 @@ class TreeLinear(nn.Module):
     def log_probs(self, x: Tensor, copy: Tensor | None = None) -> Tensor:
         """log Pr of every node at every row. x: float [rows, features], copy: int64 [rows] -> float [rows, nodes]."""
         self._check_copy(copy)
-        logits = self(x)
+        logits = self(x.to(self.weight.dtype))
         if copy is not None and self.copies > 1:
             logits = logits[torch.arange(len(x), device=x.device), copy]
         return tree_log_prob(at_least_float32(logits), self.tree)
