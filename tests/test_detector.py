@@ -134,6 +134,17 @@ def test_a_stacked_batch_keeps_its_size_and_a_list_is_laid_on_the_models():
     assert model.place(torch.zeros(2, 3, 50, 50))[0].shape == (2, 3, 32, 32)  # no multiple of the stride
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stack_of_images_is_laid_as_each_is_alone(mode):
+    model = small_model().set_mode(mode)
+    images = pictures((40, 30), (40, 30), (40, 30))
+    batch, placed = model.place(torch.stack(images))
+    for image, laid, placement in zip(images, batch, placed, strict=True):
+        (alone,), (own,) = model.place([image])
+        assert torch.equal(laid, alone)
+        assert placement == own
+
+
 @pytest.mark.parametrize(
     ("targets", "parts"),
     [

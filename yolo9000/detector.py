@@ -148,6 +148,9 @@ class Detector(nn.Module):
             return images, [Placement(0.0, 0.0, 1.0, 1.0, width, height)] * len(images)
         if not len(images):
             raise WordTreeError("no images given to the model; give at least one, float [3, h, w] in 0..1")
+        if isinstance(images, Tensor) and images.dim() == 4:  # of one size: all in one pass
+            batch, placement = place(images, self.size, self.placement)
+            return batch, [placement] * len(batch)
         laid = [place(image, self.size, self.placement) for image in images]
         return torch.stack([image for image, _ in laid]), [placement for _, placement in laid]
 

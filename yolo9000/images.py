@@ -71,24 +71,24 @@ class Placement(NamedTuple):
 
 
 def place(image: Tensor, size: int, placement: str = "stretch") -> tuple[Tensor, Placement]:
-    """Lay an image on the network's square input.
+    """Lay an image, or several of one size, on the network's square input.
 
     Args:
-        image: float [3, h, w] in 0..1.
+        image: float [..., 3, h, w] in 0..1.
         size: pixels of the square.
         placement: "stretch": to the whole square, anti-aliased where it shrinks. "darknet-stretch": the same as
             Darknet's `resize_image` does it, bilinear between the corner pixels. "darknet-letterbox": so resized with
             its aspect kept, on a ground of .5 (Darknet since 2017-03).
 
     Returns:
-        float [3, size, size], and where the image lies on it.
+        float [..., 3, size, size], and where the image lies on it.
 
     Raises:
         WordTreeError: an unknown placement.
     """
     if placement not in PLACEMENTS:
         raise unknown("placement", placement, PLACEMENTS)
-    _, height, width = image.shape
+    height, width = image.shape[-2:]
     new_width = new_height = size
     if placement == "darknet-letterbox":
         longer = max(width, height)
@@ -96,8 +96,8 @@ def place(image: Tensor, size: int, placement: str = "stretch") -> tuple[Tensor,
     resized = _resize(image, new_height, new_width, antialias=placement == "stretch")
     over_x, over_y = size - new_width, size - new_height
     if over_x or over_y:
-        canvas = image.new_full((3, size, size), 0.5)
-        canvas[:, over_y // 2 : over_y // 2 + new_height, over_x // 2 : over_x // 2 + new_width] = resized
+        canvas = image.new_full((*image.shape[:-2], size, size), 0.5)
+        canvas[..., over_y // 2 : over_y // 2 + new_height, over_x // 2 : over_x // 2 + new_width] = resized
         resized = canvas
     # boxes go back from half of what is over, as Darknet's do, though the picture lies on whole pixels
     where = Placement(over_x / 2 / size, over_y / 2 / size, new_width / size, new_height / size, width, height)
@@ -106,11 +106,13 @@ def place(image: Tensor, size: int, placement: str = "stretch") -> tuple[Tensor,
 
 def _resize(image: Tensor, height: int, width: int, antialias: bool) -> Tensor:
     """Anti-aliased by areas, or Darknet's bilinear between corners, which reads at most four pixels."""
-    before = tuple(image.shape[1:])
+    before = tuple(image.shape[-2:])
     if before == (height, width):
         return image
     options = {"antialias": height < before[0] or width < before[1]} if antialias else {"align_corners": True}
-    return torch.nn.functional.interpolate(image[None], size=(height, width), mode="bilinear", **options)[0]
+    images = image.reshape(-1, *image.shape[-3:])
+    resized = torch.nn.functional.interpolate(images, size=(height, width), mode="bilinear", **options)
+    return resized.view(*image.shape[:-2], height, width)
 
 
 def place_back(boxes: Tensor, placement: Placement) -> Tensor:
