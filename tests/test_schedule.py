@@ -28,8 +28,7 @@ class MicroRun:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.values = oracle.values(f"train_micro_{name}")
-        text = str(self.values["cfg"]).replace("data/", f"{oracle.FOLDER}/data/")
-        self.cfg = Cfg(text)
+        self.cfg = Cfg(str(self.values["cfg"]))  # the tree and map that it names are packaged
         file = folder / "start.weights"
         seen = int(self.values["seen0"])
         header = np.array([0, 1, 0, seen], dtype="<i4").tobytes()
