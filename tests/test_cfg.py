@@ -14,7 +14,7 @@ from oracle import needs_oracle
 
 import yolo9000
 from wordtree import WordTree, WordTreeError
-from yolo9000.cfg import Cfg, Data, flat_tree, read_names
+from yolo9000.cfg import Cfg, Data, flat_tree, names_of, read_names
 
 NET = "[net]\nheight=64\nwidth=64\nchannels=3\n"
 CONV = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\nstride=1\npad=1\nactivation=leaky\n"
@@ -269,6 +269,8 @@ def test_a_cfg_is_read_without_torch():
 
 @needs_oracle
 def test_the_originals_data_files_are_read():
-    names = {path.stem: Data.read(path).names() for path in (oracle.FOLDER / "cfg").glob("*.data")}
-    assert {name: len(listed) for name, listed in names.items()} == {"coco": 80, "voc": 20, "combine9k": 9418}
+    files = [path for path in (oracle.FOLDER / "cfg").iterdir() if path.suffix in (".data", ".dataset")]
+    names = {path.name.split(".")[0]: names_of(path) for path in files}
+    counts = {"coco": 80, "voc": 20, "combine9k": 9418, "imagenet9k": 9418}
+    assert {name: len(listed) for name, listed in names.items()} == counts
     assert Path(oracle.FOLDER / "data" / "coco.names").read_text().split("\n")[0] == names["coco"][0] == "person"

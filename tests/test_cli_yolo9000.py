@@ -207,7 +207,7 @@ atexit.register(lambda: print("TORCH" if "torch" in sys.modules else "no heavy i
     whole = command("--help", code=code)
     assert whole.returncode == 0
     assert whole.stderr.strip() == "no heavy import"
-    for verb in ("train", "bounds", "detect", "evaluate", "anchors", "info"):
+    for verb in ("train", "bounds", "detect", "evaluate", "anchors", "convert", "info"):
         assert verb in whole.stdout
         done = here(verb, "--help")
         assert done.returncode == 0

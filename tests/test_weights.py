@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
 import torch
+from oracle import needs_oracle
 from torch import nn
 
 import yolo9000
@@ -489,3 +491,15 @@ def test_a_classifiers_weights_have_no_boxes(tmp_path):
     assert isinstance(yolo9000.load(path), models.TreeClassifier)
     with pytest.raises(WordTreeError, match="a classifier's, which has no boxes; give a detector's"):
         load_detector(path)
+
+
+@needs_oracle
+@pytest.mark.parametrize("case", ["train_micro_voc_seen0", "train_micro_joint_seen50000"])
+def test_the_originals_small_networks_are_read_and_come_back_to_the_byte(case, tmp_path):
+    values = oracle.values(case)
+    path = tmp_path / "micro.weights"
+    path.write_bytes(struct.pack("<4i", 0, 1, 0, int(values["seen0"])) + values["weights0"].astype("<f4").tobytes())
+    model = models.from_cfg(Cfg(str(values["cfg"])))
+    load_weights(model, path)
+    assert model.seen == int(values["seen0"])
+    assert save_weights(model, tmp_path / "again.weights").read_bytes() == path.read_bytes()

@@ -510,7 +510,7 @@ def tree_of(written: str, file: str | Path, names: Sequence[str] | None = None, 
     if found is None and Path(written).name != "9k.tree":
         raise _lost("tree", written, file, line)
     tree = official_tree() if found is None else WordTree.load(found)
-    if tree == official_tree() and tree.names == tree.ids:  # no .names beside it
+    if tree.names == tree.ids and tree == official_tree():  # no .names beside it
         tree = official_tree()
     return tree if names is None else named(tree, names)
 
@@ -538,7 +538,7 @@ def names_of(names: str | Path | Sequence[str], file: str | Path = "") -> list[s
     if not isinstance(names, str | Path):
         return list(names)
     found = find_file(str(names), file) or Path(names)
-    return Data.read(found).names() if found.suffix == ".data" else read_names(found)
+    return Data.read(found).names() if found.suffix in (".data", ".dataset") else read_names(found)
 
 
 def named(tree: WordTree, names: Sequence[str]) -> WordTree:

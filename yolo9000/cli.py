@@ -25,7 +25,7 @@ Weights = Annotated[
     Path | None, typer.Option(help="A run's folder or weights file; the shipped checkpoint where left out.")
 ]
 Cfg = Annotated[Path | None, typer.Option(help="Darknet's network file, for its .weights.")]
-Tree = Annotated[Path | None, typer.Option(help="The tree of the classes, in place of the cfg's.")]
+Tree = Annotated[Path | None, typer.Option(help="The tree of the classes, .tree or .json, in place of the cfg's.")]
 Names = Annotated[Path | None, typer.Option(help="A .names or .data file of Darknet's.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -145,9 +145,9 @@ def detect(
         ),
     ],
     weights: Weights = None,
-    cfg: Annotated[Path | None, typer.Option(help="Darknet's network file, for a .weights file.")] = None,
-    tree: Annotated[Path | None, typer.Option(help="A tree, for a .weights file: .tree or .json.")] = None,
-    names: Annotated[Path | None, typer.Option(help="Names of the classes, for a .weights file.")] = None,
+    cfg: Cfg = None,
+    tree: Tree = None,
+    names: Names = None,
     mode: Annotated[str, typer.Option(help="paper, darknet or darknet-2018.")] = "paper",
     threshold: Annotated[float | None, typer.Option(help="On the score; the mode's own where left out.")] = None,
     tree_threshold: Annotated[
