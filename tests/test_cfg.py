@@ -274,3 +274,24 @@ def test_the_originals_data_files_are_read():
     counts = {"coco": 80, "voc": 20, "combine9k": 9418, "imagenet9k": 9418}
     assert {name: len(listed) for name, listed in names.items()} == counts
     assert Path(oracle.FOLDER / "data" / "coco.names").read_text().split("\n")[0] == names["coco"][0] == "person"
+
+
+LINES = SMALL.splitlines() + [
+    "[route]", "layers=-1,0", "[reorg]", "stride=2", "[avgpool]", "[softmax]", "[cost]", "size=", "=3", "[", "[]",
+    "layers=1e9", "filters=1_0", "anchors=,", "pad=1.5", "tree=none.tree", "#", "\x00",
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(st.lists(st.sampled_from(LINES), max_size=12), st.lists(st.integers(0, 22), max_size=4))
+def test_any_text_is_a_network_or_a_named_fault(more, dropped):
+    kept = [line for number, line in enumerate(SMALL.splitlines()) if number not in dropped]
+    try:
+        cfg = Cfg("\n".join([*kept, *more]), "my.cfg")
+        layers = cfg.layers()
+        classes = cfg.tree() if cfg.head is not None else []
+    except WordTreeError as fault:
+        assert "my.cfg" in str(fault)  # noqa: PT017
+    else:
+        assert all(min(layer.channels, layer.height, layer.width) >= 1 for layer in layers)
+        assert cfg.head is None or len(classes) == cfg.classes

@@ -5,6 +5,8 @@ from pathlib import Path
 import oracle
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from oracle import needs_oracle
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from yolo9000.batchnorm import set_batchnorm
 from yolo9000.cfg import Cfg
 from yolo9000.darknet19 import MaxPool, darknet_reorg
 from yolo9000.detector import Detector
+from yolo9000.network import CfgTrunk
 from yolo9000.tables import cfg_of, summary
 from yolo9000.weights import load_weights, save_weights
 
@@ -367,6 +370,38 @@ def test_a_cfgs_layers_are_computed_one_after_another():
     assert model.raw(torch.rand(1, 3, 64, 32)).shape == (1, 14, 16, 8)
 
 
+CHOICES = [
+    "[conv]\nfilters={n}\nsize=3\nstride={s}\npad=1\nactivation=leaky\nbatch_normalize=1\n",
+    "[conv]\nfilters={n}\nsize=1\nactivation=relu\n",
+    "[maxpool]\nsize=2\nstride={s}\n",
+    "[maxpool]\nsize=3\nstride=2\n",
+    "[reorg]\nstride=2\n",
+    "[route]\nlayers=-{n}\n",
+    "[route]\nlayers=-1,-{n}\n",
+]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(CHOICES), st.integers(1, 8), st.integers(1, 2)), min_size=1, max_size=8),
+    st.integers(6, 24),
+)
+def test_every_layers_output_is_as_large_as_its_cfg_says(choices, side):
+    text = f"[net]\nheight={side}\nwidth={side + 2}\n" + "".join(t.format(n=n, s=s) for t, n, s in choices)
+    try:
+        layers = Cfg(text).layers()
+    except WordTreeError:
+        assume(False)
+    trunk = CfgTrunk(layers, side + 2).eval()
+    outputs: dict[int, Tensor] = {}
+    for number, layer in enumerate(trunk.layers):
+        layer.register_forward_hook(lambda _, __, out, number=number: outputs.__setitem__(number, out))
+    with torch.inference_mode():
+        last = trunk(torch.rand(1, 3, side, side + 2))
+    for number, out in outputs.items():
+        assert out.shape[1:] == (layers[number].channels, layers[number].height, layers[number].width)
+    assert last.shape[1:] == (layers[-1].channels, layers[-1].height, layers[-1].width)
+
+
 def test_a_cfgs_network_trains_and_detects_as_any_other():
     torch.manual_seed(0)
     model = models.from_cfg(Cfg(MICRO), names=["cat", "dog"])
@@ -430,6 +465,6 @@ def test_a_region_that_says_no_softmax_is_warned_of():
 
 
 def test_a_tree_or_names_of_another_length_are_refused():
-    for fault, given in (("2 classes, and 3 given", {"tree": nodes(3)}), ("names for 2", {"names": ["a"]})):
+    for fault, options in (("2 classes, and 3 given", {"tree": nodes(3)}), ("names for 2", {"names": ["a"]})):
         with pytest.raises(WordTreeError, match=fault):
-            models.from_cfg(Cfg(MICRO), **given)
+            models.from_cfg(Cfg(MICRO), **options)

@@ -4,12 +4,15 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import oracle
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle import needs_oracle
 from torch import nn
 
@@ -301,6 +304,24 @@ def test_a_file_that_is_wrong_is_named_and_changes_nothing(kind, parts, tmp_path
         assert part in str(caught.value)
     assert same(model, detector(1))
     assert model.origin is None
+
+
+@settings(max_examples=40)
+@given(st.integers(0, EXPECTED + 40))
+def test_a_file_of_any_other_length_is_refused_and_changes_nothing(length):
+    model, source = detector(1), detector()
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_weights(source, Path(folder) / "net.weights", header=Header(0, 1, 0, 0))
+        content = path.read_bytes() + bytes(40)
+        path.write_bytes(content[:length])
+        if length == EXPECTED:
+            load_weights(model, path)
+            assert same(model, source)
+            return
+        with pytest.raises(WordTreeError) as caught:
+            load_weights(model, path)
+    assert f"{length:,} bytes" in str(caught.value)
+    assert same(model, detector(1))
 
 
 def test_a_known_name_says_how_large_the_published_file_is(tmp_path):
