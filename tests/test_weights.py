@@ -160,6 +160,15 @@ def test_darknet19s_first_23_layers_are_the_trunk(tmp_path):
     assert same(other.trunk, classifier.trunk)
 
 
+def test_a_part_without_a_convolution_is_a_header(tmp_path):
+    model = models.from_cfg(
+        Cfg(TEXT.replace("3\n[conv", "3\n[maxpool]\nstride=2\n[conv", 1).format(first="", second=""))
+    )
+    part = save_weights(model, tmp_path / "x.conv.1", upto=1)
+    assert part.stat().st_size == 20
+    assert load_weights(model, part, upto=1) == Header(0, 2, 0, 0)
+
+
 @pytest.mark.parametrize("upto", [0, -1, 10])
 def test_more_layers_than_there_are_are_refused(upto, tmp_path):
     with pytest.raises(WordTreeError, match=f"upto={upto} of a network of 9 layers; give 1 to 9"):

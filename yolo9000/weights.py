@@ -295,6 +295,8 @@ def _read(file: Path, header: Header, blocks: Sequence[Block], upto: int | None)
     """Check a whole file, then copy it: each number is read from the file's pages to its place, once."""
     arrays = [(layer, what, parts, sum(part.numel() for part in parts)) for layer, what, parts in _arrays(blocks)]
     _check_size(file, header, [(layer, count) for layer, _, _, count in arrays], upto)
+    if not arrays:  # a part without a convolution
+        return
     values = np.memmap(file, "<f4", "c", header.size, (sum(count for *_, count in arrays),))
     pieces = torch.from_numpy(values).split([count for *_, count in arrays])
     for (layer, what, _, _), piece in zip(arrays, pieces, strict=True):
