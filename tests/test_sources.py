@@ -17,9 +17,11 @@ from typing import Any
 
 import av
 import numpy as np
+import oracle
 import pytest
 import torch
 from conftest import ALONE, arguments, command
+from oracle import needs_oracle
 from PIL import Image
 from strategies import random_tree
 
@@ -356,7 +358,7 @@ def test_a_batch_gives_what_its_images_give_alone_in_order(batch, folder, model)
 
 
 def test_a_stream_takes_no_more_than_it_is_asked_for(model):
-    frames = yolo9000.prediction.stream(CAMERA, model, batch=2)
+    frames = yolo9000.stream(CAMERA, model, batch=2)
     assert [next(frames).frame for _ in range(5)] == [0, 1, 2, 3, 4]
 
 
@@ -369,7 +371,7 @@ def test_a_camera_has_no_end_and_is_refused_where_a_list_is_asked_for(model):
 def test_what_was_found_before_the_damage_comes_before_its_error(batch, tmp_path, pictures, folder, model):
     clip = damaged(write_clip(tmp_path / "clip.mkv", pictures * 2), "cut")
     sources = [folder / "b.png", clip, folder / "a.JPG"]
-    found, error = until_error(yolo9000.prediction.stream(sources, model, batch=batch))
+    found, error = until_error(yolo9000.stream(sources, model, batch=batch))
     assert "cut.mkv" in error
     assert f"at frame {len(found) - 1}" in error
     faults: list[WordTreeError] = []
@@ -382,7 +384,7 @@ def test_what_was_found_before_the_damage_comes_before_its_error(batch, tmp_path
 def test_what_is_set_for_one_run_stays_with_it(model):
     image = torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     before = model.threshold, model.tree_threshold
-    loose = yolo9000.prediction.stream([image] * 3, model, threshold=0.0, tree_threshold=0.1)
+    loose = yolo9000.stream([image] * 3, model, threshold=0.0, tree_threshold=0.1)
     first = next(loose)
     strict = yolo9000.detect(image, model, threshold=0.9)
     assert len(strict[0]) < len(first)
@@ -425,7 +427,7 @@ def test_what_may_be_answered_is_chosen_for_one_run(model):
 )
 def test_a_bad_option_is_refused_before_anything_is_read(options, parts, model):
     with pytest.raises(WordTreeError) as caught:
-        yolo9000.prediction.stream(CAMERA, model, **options)
+        yolo9000.stream(CAMERA, model, **options)
     for part in parts:
         assert part in str(caught.value)
 
@@ -575,3 +577,28 @@ def test_no_input_is_written_over_and_no_two_results_share_a_file(tmp_path):
     written = sorted(file.name for file in tmp_path.iterdir() if file not in inputs and file.is_file())
     assert written == ["a-2.png", "a-3.png", "a-4.png", "a-5.mp4", "a-6.mp4"]
     assert [len(list(read_video(tmp_path / f"a-{n}.mp4"))) for n in (5, 6)] == [3, 1]
+
+
+# ---------------------------------------------------------------------- Darknet's files
+
+
+@needs_oracle
+def test_the_command_runs_darknets_weights_in_a_mode(darknet_weights):
+    data, cfg = oracle.FOLDER / "data", oracle.FOLDER / "cfg" / "yolov2-tiny-voc.cfg"
+    weights, photo, names = darknet_weights("yolov2-tiny-voc"), data / "dog.jpg", data / "voc.names"
+    listed = {}
+    for mode in ("darknet", "darknet-2018"):
+        done = command(
+            "detect", photo, "--weights", weights, "--cfg", cfg, "--names", names, "--mode", mode, "--threshold", "0.2",
+            "--json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        listed[mode] = json.loads(done.stdout)["detections"]
+    model = yolo9000.load(weights, cfg=cfg, names=names, mode="darknet")
+    (found,) = yolo9000.detect(photo, model, threshold=0.2)
+    assert len(found) > 20
+    assert abs(len(listed["darknet"]) - len(found)) <= 1  # one may stand on the threshold
+    for one in found[: len(found) // 2]:
+        boxes = [other["box"] for other in listed["darknet"] if other["name"] == one["name"]]
+        assert min(np.abs(np.array(boxes) - one["box"]).max(1)) < 0.1
+    assert listed["darknet"] != listed["darknet-2018"]  # one stretches the picture, the other keeps its aspect

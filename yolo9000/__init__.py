@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from .inference import fuse
     from .loading import load
     from .official import official_maps, official_tree
-    from .prediction import detect
+    from .prediction import detect, stream
     from .training import train
 
-__all__ = ["Choice", "detect", "evaluate", "fuse", "load", "loss", "models", "official_maps", "official_tree", "train"]
+__all__ = [
+    "Choice",
+    "detect",
+    "evaluate",
+    "fuse",
+    "load",
+    "loss",
+    "models",
+    "official_maps",
+    "official_tree",
+    "stream",
+    "train",
+]
 
 _HOME = {
     "Choice": "choice",
@@ -30,6 +42,7 @@ _HOME = {
     "load": "loading",
     "official_maps": "official",
     "official_tree": "official",
+    "stream": "prediction",
     "train": "training",
 }
 

@@ -170,6 +170,7 @@ def detect(
     device: Device = "auto",
 ) -> None:
     """Box and name what is in pictures, videos or before a camera. Ctrl-C ends it; what was written stays."""
+    from .inference import fuse
     from .loading import load_detector
     from .outputs import Outputs
     from .prediction import about, stream
@@ -184,11 +185,11 @@ def detect(
 
     terminal = sys.stderr.isatty()
     items = items_of(list(sources))
-    model = load_detector(weights, cfg, tree, names, mode)
+    model = fuse(load_detector(weights, cfg, tree, names, mode))
     if weights is None:
         typer.echo(f"shipped checkpoint: {about()}", err=True)
     results = stream(
-        list(sources),
+        items,
         model,
         threshold,
         tree_threshold,

@@ -1,4 +1,4 @@
-"""From a picture to detections: `yolo9000.detect` and `yolo9000.load`."""
+"""From pictures to detections: `yolo9000.detect` and `yolo9000.stream`."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +12,7 @@ from .checkpoints import load_model
 from .choice import Choice, Nodes
 from .detections import Detections
 from .detector import Detector
+from .inference import fuse
 from .loading import load, load_detector, weights_path
 from .sources import Item, Source, frames_of, items_of
 from .video import Frame
@@ -70,11 +71,12 @@ def detect(
         >>> found[0].names
         ()
     """
-    endless = [item.name for item in items_of(source) if item.kind == "camera"]
+    items = items_of(source)
+    endless = [item.name for item in items if item.kind == "camera"]
     if endless:
         raise WordTreeError(f"detect() of {endless[0]}, which has no end; take one frame at a time from stream()")
     choices = (level, only, collapse, allowed, node_probs)
-    return list(stream(source, weights, threshold, tree_threshold, device, batch, mode, *choices, on_error))
+    return list(stream(items, weights, threshold, tree_threshold, device, batch, mode, *choices, on_error))
 
 
 def stream(
@@ -105,7 +107,7 @@ def stream(
 
     where = device_of(device)
     items = items_of(source)
-    model = weights if isinstance(weights, Detector) else load_detector(weights, mode=mode or "paper")
+    model = weights if isinstance(weights, Detector) else fuse(load_detector(weights, mode=mode or "paper"))
     if mode not in (None, model.mode):
         raise WordTreeError(f"mode {mode!r} for a model loaded in mode {model.mode!r}; load it with mode={mode!r}")
     model = copy.copy(model.to(where).eval())  # the same parameters; the threshold of this run is its own

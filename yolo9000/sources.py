@@ -16,7 +16,6 @@ from .images import SUFFIXES, as_image
 from .video import DEVICES, VIDEO_SUFFIXES, Frame, count_frames, read_camera, read_video
 
 READ = SUFFIXES + VIDEO_SUFFIXES
-Source = str | Path | int | np.ndarray | Tensor | Image.Image
 
 
 class Item(NamedTuple):
@@ -31,6 +30,9 @@ class Item(NamedTuple):
     kind: str
     name: str
     value: Any
+
+
+Source = str | Path | int | np.ndarray | Tensor | Image.Image | Item
 
 
 def items_of(source: Source | Sequence[Source]) -> list[Item]:
@@ -49,6 +51,8 @@ def items_of(source: Source | Sequence[Source]) -> list[Item]:
         >>> [item.kind for item in items_of([0, np.zeros((4, 4, 3), np.uint8)])]
         ['camera', 'image']
     """
+    if isinstance(source, Item):
+        return [source]
     if isinstance(source, list | tuple):
         return [item for one in source for item in items_of(one)]
     if isinstance(source, str | Path):
