@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wordtree_datasets
-from wordtree_datasets.published import _plain
+import wordtree_datasets.published as published
 
 from wordtree import WordTreeError, build_tree, label_maps, wordnet
 from wordtree.cli import main
@@ -30,17 +29,17 @@ def names(*given: str) -> list[dict[str, Any]]:
     return [{"id": number, "name": name} for number, name in enumerate(given, start=1)]
 
 
-def quietly(read: Any, *files: Path) -> wordtree_datasets.Published:
+def quietly(read: Any, *files: Path) -> published.Published:
     """What a reader returns, and that its warning names each class without a place, or is not there."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found: wordtree_datasets.Published = read(*files)
+        found: published.Published = read(*files)
     assert len(caught) == bool(found.unplaced)
     assert all(label in str(caught[0].message) for label in list(found.unplaced)[:12])
     return found
 
 
-def placed(found: wordtree_datasets.Published) -> dict[str, str]:
+def placed(found: published.Published) -> dict[str, str]:
     return {label: wordnet.synset_name(id_) for label, id_ in zip(found.labels.labels, found.labels.ids, strict=True)}
 
 
@@ -54,7 +53,7 @@ def test_lvis_is_read_by_its_synsets_and_not_by_its_names(tmp_path: Path) -> Non
         {"id": 1, "name": "crow", "synset": "crow.n.01", "frequency": "c"},
         {"id": 9, "name": "stop_sign", "synset": "stop_sign.n.01", "frequency": "f"},
     ]
-    found = quietly(wordtree_datasets.lvis, annotations(tmp_path, rows))
+    found = quietly(published.lvis, annotations(tmp_path, rows))
     assert placed(found) == {
         "crow": "crow.n.01",
         "mouse_(computer_equipment)": "mouse.n.04",
@@ -68,14 +67,14 @@ def test_lvis_is_read_by_its_synsets_and_not_by_its_names(tmp_path: Path) -> Non
 
 def test_what_lvis_names_and_wordnet_has_not_is_told(tmp_path: Path) -> None:
     rows = [{"id": 1, "name": "crow", "synset": "crow.n.01"}, {"id": 2, "name": "smartwatch", "synset": "smart.n.99"}]
-    found = quietly(wordtree_datasets.lvis, annotations(tmp_path, [*rows, {"id": 3, "name": "thing"}]))
+    found = quietly(published.lvis, annotations(tmp_path, [*rows, {"id": 3, "name": "thing"}]))
     assert found.unplaced == {
         "smartwatch": "WordNet 3.0 has no smart.n.99",
         "thing": "the file gives it no synset",
     }
     assert str(found).startswith("lvis: 3 classes, 1 placed on 'wordnet'\nnot placed: 2\n  smartwatch: WordNet")
     with pytest.raises(WordTreeError, match="no category has a `synset`; give an annotation file of LVIS"):
-        wordtree_datasets.lvis(annotations(tmp_path, names("crow", "person")))
+        published.lvis(annotations(tmp_path, names("crow", "person")))
 
 
 # ---------------------------------------------------------------------- names
@@ -85,7 +84,7 @@ def test_what_lvis_names_and_wordnet_has_not_is_told(tmp_path: Path) -> None:
 def test_a_table_of_names_is_sound(name: str) -> None:
     with (TABLES / f"{name}.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len({_plain(row["label"]) for row in rows}) == len(rows)
+    assert len({published._plain(row["label"]) for row in rows}) == len(rows)
     for row in rows:
         if row["id"]:
             assert wordnet.synset_name(row["id"]) == row["synset"]
@@ -139,10 +138,10 @@ def test_a_table_of_names_is_sound(name: str) -> None:
 )
 def test_a_name_that_is_easily_mistaken_is_the_right_synset(name: str, label: str, right: str, tmp_path: Path) -> None:
     if name == "objects365":
-        found = wordtree_datasets.objects365(annotations(tmp_path, names(label)))
+        found = published.objects365(annotations(tmp_path, names(label)))
     else:
         (tmp_path / "classes.csv").write_text(f"/m/01,{label}\n")
-        found = wordtree_datasets.openimages(tmp_path / "classes.csv")
+        found = published.openimages(tmp_path / "classes.csv")
     assert list(placed(found).values()) == [right]
 
 
@@ -153,7 +152,7 @@ def test_a_class_and_the_class_above_it_stand_so_in_open_images_too(tmp_path: Pa
     pairs += [("Insect", "Moths and butterflies"), ("Baked goods", "Pastry"), ("Furniture", "Infant bed")]
     lines = dict.fromkeys(name for pair in pairs for name in pair)
     (tmp_path / "classes.csv").write_text("".join(f"/m/{at},{name}\n" for at, name in enumerate(lines)))
-    labels = quietly(wordtree_datasets.openimages, tmp_path / "classes.csv").labels
+    labels = quietly(published.openimages, tmp_path / "classes.csv").labels
     tree = build_tree(labels)
     node_of = dict(zip(labels.labels, labels.nodes_on(tree).tolist(), strict=True))
     for upper, lower in pairs:
@@ -163,8 +162,8 @@ def test_a_class_and_the_class_above_it_stand_so_in_open_images_too(tmp_path: Pa
 def test_objects365_is_told_by_name_since_its_releases_number_differently(tmp_path: Path) -> None:
     first = names("person", "sneakers", "chair", "hat", "pine apple", "router/modem")
     second = names("Person", "Sneakers", "Chair", "Other Shoes", "Hat", "Pineapple", "Scooter", "Quokka")
-    old = quietly(wordtree_datasets.objects365, annotations(tmp_path, first))
-    new = quietly(wordtree_datasets.objects365, annotations(tmp_path, second))
+    old = quietly(published.objects365, annotations(tmp_path, first))
+    new = quietly(published.objects365, annotations(tmp_path, second))
     assert old.labels.numbers == (1, 2, 3, 4, 5)
     assert new.labels.numbers == (1, 2, 3, 4, 5, 6)
     assert placed(old)["hat"] == placed(new)["Hat"] == "hat.n.01"
@@ -173,7 +172,7 @@ def test_objects365_is_told_by_name_since_its_releases_number_differently(tmp_pa
     assert set(new.unplaced) == {"Scooter", "Quokka"}
     assert "no such name among" in new.unplaced["Quokka"]
     with pytest.raises(WordTreeError, match="none of its 2 classes is of objects365"):
-        wordtree_datasets.objects365(annotations(tmp_path, names("Quokka", "Numbat")))
+        published.objects365(annotations(tmp_path, names("Quokka", "Numbat")))
 
 
 def test_all_of_objects365_is_in_the_table() -> None:
@@ -207,7 +206,7 @@ HIERARCHY = {
 @pytest.mark.parametrize("header", ["", "LabelName,DisplayName\n", "id,name\n"])
 def test_open_images_is_read_with_a_header_and_without(header: str, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text(header + CLASSES)
-    found = quietly(wordtree_datasets.openimages, tmp_path / "classes.csv")
+    found = quietly(published.openimages, tmp_path / "classes.csv")
     assert placed(found) == {"Animal": "animal.n.01", "Lobster": "lobster.n.02"}
     assert found.unplaced["/m/012n7d"] == "the descriptions give it no name"
     assert set(found.unplaced) == {"Shellfish", "Marine invertebrates", "/m/012n7d"}
@@ -217,7 +216,7 @@ def test_open_images_is_read_with_a_header_and_without(header: str, tmp_path: Pa
 def test_open_images_own_hierarchy_gives_each_class_a_place(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text(CLASSES)
     (tmp_path / "hierarchy.json").write_text(json.dumps(HIERARCHY))
-    found = quietly(wordtree_datasets.openimages, tmp_path / "classes.csv", tmp_path / "hierarchy.json")
+    found = quietly(published.openimages, tmp_path / "classes.csv", tmp_path / "hierarchy.json")
     assert found.unplaced == {"/m/012n7d": f"/m/012n7d is not in {tmp_path / 'hierarchy.json'}"}
     tree = build_tree(found.labels, taxonomy=found.taxonomy)
     assert tree.root_name == "Entity"
@@ -241,12 +240,12 @@ def test_open_images_own_hierarchy_gives_each_class_a_place(tmp_path: Path) -> N
 def test_descriptions_with_a_fault_are_refused(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text(text)
     with pytest.raises(WordTreeError, match=told):
-        wordtree_datasets.openimages(tmp_path / "classes.csv")
+        published.openimages(tmp_path / "classes.csv")
 
 
 def test_a_name_that_two_codes_have_is_two_labels(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("/m/01,Cat\n/m/02,Dog\n/m/03,Cat\n")
-    found = quietly(wordtree_datasets.openimages, tmp_path / "classes.csv")
+    found = quietly(published.openimages, tmp_path / "classes.csv")
     assert set(found.unplaced) == {"Cat (/m/01)", "Cat (/m/03)"}
     assert found.codes == {"/m/01": "Cat (/m/01)", "/m/02": "Dog", "/m/03": "Cat (/m/03)"}
 
@@ -267,7 +266,7 @@ V3DET = {
 
 def test_v3dets_own_nodes_stand_below_wordnets(tmp_path: Path) -> None:
     (tmp_path / "tree.json").write_text(json.dumps(V3DET))
-    found = quietly(wordtree_datasets.v3det, tmp_path / "tree.json")
+    found = quietly(published.v3det, tmp_path / "tree.json")
     assert found.labels.labels == ("shiba inu", "dog", "crane (n03126707)", "crane (n02012849)", "smartwatch")
     assert found.labels.numbers == (1, 2, 4, 5, 10)  # by number: as text, 10 would come before 2
     assert found.unplaced == {"lost thing": "nothing of WordNet stands above q300"}
@@ -283,10 +282,10 @@ def test_v3dets_own_nodes_stand_below_wordnets(tmp_path: Path) -> None:
 def test_a_file_that_is_not_v3dets_tree_is_refused(missing: str, tmp_path: Path) -> None:
     (tmp_path / "tree.json").write_text(json.dumps({key: value for key, value in V3DET.items() if key != missing}))
     with pytest.raises(WordTreeError, match=f"no {missing} in it; give V3Det's"):
-        wordtree_datasets.v3det(tmp_path / "tree.json")
+        published.v3det(tmp_path / "tree.json")
     (tmp_path / "tree.json").write_text("[1, 2")
     with pytest.raises(WordTreeError, match="not JSON"):
-        wordtree_datasets.v3det(tmp_path / "tree.json")
+        published.v3det(tmp_path / "tree.json")
 
 
 # ---------------------------------------------------------------------- iNaturalist
@@ -301,7 +300,7 @@ def test_inaturalist_is_a_taxonomy_of_its_own(whole: bool, tmp_path: Path) -> No
     path = annotations(tmp_path, categories)
     if not whole:
         path.write_text(json.dumps(categories))
-    found = quietly(wordtree_datasets.inaturalist, path)
+    found = quietly(published.inaturalist, path)
     assert found.labels.numbers == (5, 6)
     tree = build_tree(found.labels, taxonomy=found.taxonomy, collapse=False)
     assert len(tree.children(tree.find("Prunella (genus, Plantae)"))) == 1

@@ -1,7 +1,7 @@
 """Label maps of well-known data sets, a table each: `coco`, `voc`, `imagenet1k`, `imagenet21k`, `imagenet_det`.
 
-README.md says where each comes from. They come in by the same hook that a stranger's plug-in would use. `lvis`,
-`objects365`, `openimages`, `v3det` and `inaturalist` read a data set from its own files.
+README.md says where each comes from. They come in by the same hook that a stranger's plug-in would use.
+`wordtree_datasets.published` reads more data sets from their own files.
 """
 
 import csv
@@ -9,10 +9,6 @@ from functools import cache
 from pathlib import Path
 
 from wordtree import LabelMap, hookimpl
-
-from .published import Published, inaturalist, lvis, objects365, openimages, v3det
-
-__all__ = ["Published", "inaturalist", "lvis", "objects365", "openimages", "register_label_maps", "v3det"]
 
 NAMES = ("coco", "imagenet1k", "imagenet21k", "imagenet_det", "voc")
 

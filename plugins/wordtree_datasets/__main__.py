@@ -1,6 +1,7 @@
 """`python -m wordtree_datasets lvis lvis_v1_val.json -o lvis.csv`: a data set's own files -> a label map, or a tree."""
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -31,6 +32,10 @@ def main() -> None:
         if given.tree is not None:
             tree = build_tree(found.labels, taxonomy=found.taxonomy)
             print(f"{tree.save(given.tree)}: {len(tree)} nodes")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (WordTreeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
