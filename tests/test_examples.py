@@ -91,6 +91,14 @@ def test_to_list_it_loads_no_torch(programs: Path, tmp_path: Path) -> None:
     assert run(programs, tmp_path, "python", "-c", code).splitlines()[-1] == "['wordtree_garden']"
 
 
+def test_to_show_a_word_loads_no_detectors(programs: Path, tmp_path: Path) -> None:
+    """Our own entry point names its hook, and so waits until detectors are asked for."""
+    loaded = "print('wordtree_datasets' in sys.modules, 'wordtree_torchvision' in sys.modules)"
+    for words, seen in ((["show", "dog"], "True False"), (["show", "dog.n.01"], "False False")):
+        code = f"import sys; from wordtree.cli import main; main({words}); {loaded}"
+        assert run(programs, tmp_path, "python", "-c", code).splitlines()[-1] == seen
+
+
 def test_the_tutorials_program_trains_and_detects(programs: Path, tmp_path: Path) -> None:
     (code,) = re.findall(r"tests/test_examples.py runs it[^\n]*\n```python\n(.*?)```", PAGE, re.DOTALL)
     robin, *found = run(programs, tmp_path, "python", "-c", code).splitlines()

@@ -46,7 +46,7 @@ def loaded(**given: object) -> tuple[plugins.Plugins, list[str]]:
     """A fresh manager with these plug-ins, and the warnings on the way to it and its label maps."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        made = plugins.find([Entry(name, plugin) for name, plugin in given.items()])  # type: ignore[misc]
+        made = plugins.load([Entry(name, plugin) for name, plugin in given.items()])  # type: ignore[misc]
         made.collect("register_label_maps", "label map", LabelMap)
     return made, [str(warning.message) for warning in caught]
 
@@ -189,9 +189,9 @@ def test_a_bad_plugin_registered_by_hand_is_refused_and_leaves_nothing(plugin: o
 
 
 def test_a_real_entry_point_that_is_not_there_is_named() -> None:
-    made = plugins.find([EntryPoint("gone", "no_such_module", "wordtree")])
+    made = plugins.load([EntryPoint("gone", "no_such_module", "wordtree")])
     with pytest.warns(UserWarning, match="plug-in 'gone': ModuleNotFoundError: No module named 'no_such_module'"):
-        made.load()
+        made.ask()
     assert "gone" in made.faults
 
 
@@ -236,7 +236,7 @@ def test_a_fault_is_named_with_its_distribution(tmp_path: Path, monkeypatch: pyt
     distribution(tmp_path, "Aviary", {"birds_a": code["birds_a"]}, {"birds": "birds_a"})
     distribution(tmp_path, "rookery", {"birds_b": code["birds_b"]}, {"nests": "birds_b"})
     distribution(tmp_path, "mews", {"hawks": code["hawks"]}, {"hawks": "hawks", "typing": "two words"})
-    made = plugins.find(entries_of(tmp_path))
+    made = plugins.load(entries_of(tmp_path))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = maps(made)
@@ -255,7 +255,7 @@ def test_two_distributions_may_use_one_name_for_their_plugins(tmp_path: Path, mo
     distribution(tmp_path, "one", {"maps_one": MAPS.format(name="first")}, {"maps": "maps_one"})
     distribution(tmp_path, "two", {"maps_two": MAPS.format(name="second")}, {"maps": "maps_two", "wordtree": "maps_3"})
     (tmp_path / "maps_3.py").write_text(MAPS.format(name="third"))
-    made = plugins.find(entries_of(tmp_path))
+    made = plugins.load(entries_of(tmp_path))
     assert set(maps(made)) == {"first", "second", "third"}
     assert {name for name, _ in made.manager.list_name_plugin()} == {"wordtree", "one:maps", "two:maps", "two:wordtree"}
     assert made.faults == {}
@@ -268,7 +268,7 @@ def test_one_hook_named_by_its_function_is_loaded_when_it_is_asked(
     modules = {"lazy_maps": MAPS.format(name="birds"), "lazy_nets": DETECTOR}
     values = {"maps": "lazy_maps:register_label_maps", "nets": "lazy_nets:register_detectors"}
     distribution(tmp_path, "lazy", modules, values)
-    made = plugins.find(entries_of(tmp_path))
+    made = plugins.load(entries_of(tmp_path))
     assert not {"lazy_maps", "lazy_nets"} & set(sys.modules)  # found, and nothing loaded
     assert set(maps(made)) == {"birds"}
     assert {"lazy_maps", "lazy_nets"} & set(sys.modules) == {"lazy_maps"}

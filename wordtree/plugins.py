@@ -91,7 +91,7 @@ class Plugins:
     origins: dict[str, Distribution] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
 
-    def load(self, hook: str | None = None) -> None:
+    def ask(self, hook: str | None = None) -> None:
         """Load the plug-ins that may have a hook, all where None is given; a broken one is noted as a fault."""
         waiting, self.waiting = self.waiting, []
         for name, entry in waiting:
@@ -150,7 +150,7 @@ class Plugins:
 
     def collect(self, hook: str, kind: str, record: type[T]) -> Offered[T]:
         """What all plug-ins together return from a hook, by name."""
-        self.load(hook)
+        self.ask(hook)
         offered: Offered[T] = Offered(kind)
         givers: dict[str, list[str]] = {}
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
@@ -186,8 +186,8 @@ HOOKS = ("register_label_maps", "register_taxonomies", "register_detectors")
 BUILT_IN = "wordtree"
 
 
-def find(entries: Iterable[EntryPoint]) -> Plugins:
-    """A fresh manager with wordtree's own hooks and the plug-ins that the entry points name; none is loaded yet."""
+def load(entries: Iterable[EntryPoint]) -> Plugins:
+    """A fresh manager with wordtree's own hooks and the plug-ins that the entry points name, each loaded when asked."""
     from . import taxonomy
 
     plugins = Plugins(pluggy.PluginManager("wordtree"))
@@ -208,12 +208,12 @@ def find(entries: Iterable[EntryPoint]) -> Plugins:
 @lru_cache(maxsize=1)
 def installed() -> Plugins:
     """The plug-ins of this environment, found once a process."""
-    return find(entry_points(group="wordtree"))
+    return load(entry_points(group="wordtree"))
 
 
 def manager() -> pluggy.PluginManager:
     """The pluggy manager behind the functions below, every plug-in loaded."""
-    installed().load()
+    installed().ask()
     return installed().manager
 
 
@@ -237,7 +237,7 @@ def register(plugin: object, name: str | None = None) -> str:
     """
     name = name or getattr(plugin, "__name__", None) or type(plugin).__name__
     plugins = installed()
-    plugins.load()
+    plugins.ask()
     if plugins.manager.has_plugin(name):
         raise WordTreeError(f"plug-in {name!r} is registered already; unregister it first, or give another name")
     before = {plugin: list(faults) for plugin, faults in plugins.faults.items()}
@@ -302,7 +302,7 @@ def detectors() -> Offered[Detector]:
 def listing() -> list[Listed]:
     """Every plug-in found, by name, those left out too, with where it came from and what is wrong."""
     plugins = installed()
-    plugins.load()
+    plugins.ask()
     for collect in (label_maps, taxonomies, detectors):  # a hook that breaks is known once it was called
         collect()
     there = dict(plugins.manager.list_name_plugin())
