@@ -41,6 +41,13 @@ def test_a_list_is_a_taxonomy_and_its_own_label_map(tmp_path: Path) -> None:
     ]
 
 
+def test_a_map_without_its_taxonomy_is_refused_with_what_would_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        WordTreeError, match=r"'Morus bassanus' of 'list': no noun .*; or, if the map's ids are of another t"
+    ):
+        build_tree(LabelMap.read(written(tmp_path, LIST)))
+
+
 def test_a_name_in_two_kingdoms_is_two_taxa(tmp_path: Path) -> None:
     """The gannets and the mulberries are both Morus, and both names are right."""
     graph = read_taxonomy(written(tmp_path, LIST))

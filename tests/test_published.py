@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import wordtree_datasets.published as published
 
-from wordtree import WordTreeError, build_tree, label_maps, wordnet
+from wordtree import WordTreeError, build_tree, label_maps, linnaean, wordnet
 from wordtree.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -305,6 +305,51 @@ def test_inaturalist_is_a_taxonomy_of_its_own(whole: bool, tmp_path: Path) -> No
     tree = build_tree(found.labels, taxonomy=found.taxonomy, collapse=False)
     assert len(tree.children(tree.find("Prunella (genus, Plantae)"))) == 1
     assert tree.find("Animalia") in tree.path(tree.find("Prunella modularis"))
+
+
+SPECIES = """kingdom,class,order,family,genus,species,common_name
+Animalia,Aves,Passeriformes,Turdidae,Turdus,Turdus merula,common blackbird
+Animalia,Aves,Passeriformes,Paridae,Parus,Parus major,great tit
+Animalia,Aves,Passeriformes,Paridae,Parus,Parus cinereus,cinereous tit
+Animalia,Aves,Caprimulgiformes,Nyctibiidae,Nyctibius,Nyctibius griseus,common potoo
+Plantae,Magnoliopsida,Rosales,Moraceae,Morus,Morus quercina,no such mulberry
+Chromista,Phaeophyceae,Laminariales,Alariaceae,Alaria,Alaria esculenta,winged kelp
+"""
+
+
+def test_a_linnaean_list_is_joined_to_wordnet_so_that_it_merges(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(SPECIES)
+    with pytest.warns(UserWarning, match="1 of 6 classes have no place: Alaria esculenta"):
+        found = published.inaturalist(tmp_path / "list.csv", on_wordnet=True)
+    assert found.unplaced == {"Alaria esculenta": "WordNet has a word for nothing above it"}
+    assert found.labels.numbers == (0, 1, 2, 3, 4)
+    tree = build_tree("coco", "imagenet1k", found.labels, taxonomy=found.taxonomy)
+    node_of = dict(zip(found.labels.labels, found.labels.nodes_on(tree).tolist(), strict=True))
+    bird = label_maps()["coco"].nodes_on(tree)[14]
+    assert tree.names[bird] == "bird"
+    for species in ("Turdus merula", "Parus major", "Parus cinereus", "Nyctibius griseus"):
+        assert bird in tree.path(node_of[species])
+    assert bird not in tree.path(node_of["Morus quercina"])
+    assert tree.ids[node_of["Turdus merula"]] == "n01558594"  # WordNet's blackbird.n.02, Turdus merula
+    assert [tree.names[node] for node in tree.path(node_of["Parus major"])][-2:] == ["Parus", "great tit"]
+    assert tree.find("Parus") in tree.path(node_of["Parus cinereus"])
+
+
+def test_wordnets_words_for_taxa_are_sound_and_stand_as_the_taxa_do() -> None:
+    with (TABLES / "linnaean.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(wordnet.synset_name(row["id"]) == row["synset"] and row["rank"] in linnaean.RANKS for row in rows)
+    assert len({(row["rank"], row["taxon"]) for row in rows}) == len(rows) == len({row["id"] for row in rows})
+    synset = {row["taxon"]: row["id"] for row in rows}
+    lineages = ["Animalia Chordata Mammalia Carnivora Canidae", "Animalia Chordata Aves Passeriformes Corvidae"]
+    lineages += ["Animalia Arthropoda Insecta Coleoptera Coccinellidae", "Animalia Chordata Amphibia Anura"]
+    lineages += ["Animalia Arthropoda Malacostraca", "Animalia Mollusca Bivalvia", "Plantae Orchidaceae"]
+    lineages += ["Animalia Chordata Chondrichthyes Elasmobranchii", "Animalia Arthropoda Arachnida Araneae"]
+    lineages += ["Animalia Chordata Aves Columbiformes Columbidae", "Animalia Chordata Reptilia Testudines"]
+    tree = build_tree(set(synset.values()), collapse=False)
+    for lineage in lineages:
+        nodes = [tree.find(synset[taxon]) for taxon in lineage.split()]
+        assert set(nodes) <= set(tree.path(nodes[-1])), lineage
 
 
 # ---------------------------------------------------------------------- the command, and the page

@@ -278,7 +278,10 @@ def _ids_of(labels: tuple[str | LabelMap | Iterable[str], ...], kinds: Taxonomy)
             try:
                 found.add(kinds.resolve(id_))
             except WordTreeError as error:
-                raise WordTreeError(f"label {label!r} of {given.name!r}: {error}") from None
+                other = (
+                    "; or, if the map's ids are of another taxonomy, that: taxonomy=" if kinds.name == "wordnet" else ""
+                )
+                raise WordTreeError(f"label {label!r} of {given.name!r}: {error}{other}") from None
     if not found:
         raise WordTreeError(f"no labels in {labels!r}; give a label map's name or at least one label")
     return found

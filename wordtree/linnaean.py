@@ -26,12 +26,13 @@ class Key(NamedTuple):
 
 
 class Taxon(NamedTuple):
-    """A kind of a list: the line that it first stands on, its id, what people call it, and the id above it."""
+    """A kind of a list: its first line, its id, what people call it, the id above it; its kingdom, rank and name."""
 
     line: int
     id: str
     name: str
     parent: str | None
+    key: Key
 
 
 def is_list(columns: Iterable[str]) -> bool:
@@ -93,7 +94,7 @@ def read(
         return key.name if times[key.name] == 1 else f"{key.name} ({', '.join(filter(None, (key.rank, key.kingdom)))})"
 
     taxa = [
-        Taxon(line, id_of(key), common.get(key, key.name), None if upper is None else id_of(upper))
+        Taxon(line, id_of(key), common.get(key, key.name), None if upper is None else id_of(upper), key)
         for key, (upper, line) in above.items()
     ]
     return taxa, [id_of(key) for key in lowest]

@@ -19,13 +19,19 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, help="the data set's own; openimages takes its hierarchy too")
     parser.add_argument("-o", "--out", type=Path, help="the label map to write: .csv, .tsv, .yaml or .json")
     parser.add_argument("--tree", type=Path, help="the tree over its labels to write: .json, .csv or .tree")
+    parser.add_argument(
+        "--on-wordnet", action="store_true", help="inaturalist: joined to WordNet, to merge with others"
+    )
     given = parser.parse_args()
     if len(given.files) > 1 + (given.data_set == "openimages"):
         parser.error(f"{given.data_set} is read from one file")
+    if given.on_wordnet and given.data_set != "inaturalist":
+        parser.error(f"{given.data_set} has no --on-wordnet; inaturalist has")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # all of it is in the list
-            found = getattr(published, given.data_set)(*given.files)
+            options = {"on_wordnet": True} if given.on_wordnet else {}
+            found = getattr(published, given.data_set)(*given.files, **options)
         print(found)
         if given.out is not None:
             print(f"{found.labels.save(given.out)}: {len(found.labels)} labels")

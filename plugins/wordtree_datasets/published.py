@@ -1,7 +1,8 @@
 """Data sets read from the files that they publish. What has no place on the tree is told, never left out in silence.
 
 LVIS names its synsets. Objects365 and Open Images have English names, placed on WordNet by hand in the tables beside
-this file. V3Det's tree goes on below WordNet's nouns, and is added to them. iNaturalist has Linnaeus' system.
+this file. V3Det's tree goes on below WordNet's nouns, and is added to them. iNaturalist has Linnaeus' system, by
+itself or joined to WordNet.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 from wordtree import LabelMap, WordTreeError, linnaean, read_taxonomy, wordnet
 from wordtree.labels import categories_of, read_rows, read_text
-from wordtree.taxonomy import WORDNET, Taxonomy, find_taxonomy, from_networkx
+from wordtree.taxonomy import WORDNET, Taxonomy, from_networkx
 
 # WordNet 3.0 has none; the nearest above it, as in coco.csv
 LVIS_WIDER = {"stop_sign.n.01": "street_sign.n.01"}
@@ -147,8 +148,14 @@ def v3det(path: str | Path) -> Published:
     return found.published(_beyond_wordnet("v3det", fathers, names))
 
 
-def inaturalist(path: str | Path) -> Published:
+def inaturalist(path: str | Path, on_wordnet: bool = False) -> Published:
     """iNaturalist, or any Linnaean list: categories with ranks in JSON, or a .csv with a column a rank.
+
+    Args:
+        path: the file.
+        on_wordnet: join Linnaeus' system with WordNet, so that it merges with other data sets: a species that WordNet
+            has by its scientific name stands there; any other below the lowest taxon over it that WordNet has a word
+            for, as it has "bird" for Aves. Without, the system stands for itself.
 
     Raises:
         FileNotFoundError: no such file.
@@ -156,17 +163,53 @@ def inaturalist(path: str | Path) -> Published:
     """
     path = Path(path)
     labels = LabelMap.read(path, "inaturalist")
-    categories = categories_of(path, read_text(path)) if path.suffix == ".json" else None
-    if categories is None:
-        return Published(labels, find_taxonomy(path), {})
-    import networkx  # the list alone is read: around it may lie a gigabyte of annotations
+    taxa, _ = linnaean.read(_ranked(path), lambda at, what: None)  # its faults were told by the label map
+    fathers = {taxon.id: (taxon.parent,) if taxon.parent else () for taxon in taxa}
+    names = {taxon.id: taxon.name for taxon in taxa}
+    if not on_wordnet:
+        import networkx
 
-    graph: networkx.DiGraph[str] = networkx.DiGraph()
-    cells = [{key: cell for key, cell in one.items() if isinstance(cell, str)} for one in categories]
-    for taxon in linnaean.read(enumerate(cells), lambda at, what: None)[0]:  # its faults were told by the label map
-        graph.add_node(taxon.id, name=taxon.name)
-        graph.add_edges_from([(taxon.parent, taxon.id)] if taxon.parent else [])
-    return Published(labels, from_networkx(graph, "inaturalist"), {})
+        graph: networkx.DiGraph[str] = networkx.DiGraph((one, id_) for id_, above in fathers.items() for one in above)
+        graph.add_nodes_from((id_, {"name": name}) for id_, name in names.items())
+        return Published(labels, from_networkx(graph, "inaturalist"), {})
+    found = _Finding("inaturalist", dict(zip(labels.labels, labels.numbers, strict=True)))
+    noun_of = {taxon.id: noun for taxon in taxa if (noun := _noun_of(taxon.key))}
+    joined = {
+        id_: tuple(noun_of.get(one, one) for one in above) for id_, above in fathers.items() if id_ not in noun_of
+    }
+    for label, id_ in zip(labels.labels, labels.ids, strict=True):
+        if id_ in noun_of:
+            found.place(label, noun_of[id_])
+        elif _reaches_wordnet(id_, joined):
+            found.place(label, id_)
+        else:
+            found.unplaced[label] = "WordNet has a word for nothing above it"
+    return found.published(_beyond_wordnet("inaturalist", joined, names))
+
+
+def _ranked(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """A Linnaean list's rows. Of annotations the categories alone: around them may lie a gigabyte."""
+    text = read_text(path)
+    if path.suffix == ".json":
+        rows: Iterable[Mapping[Any, Any]] = categories_of(path, text) or json.loads(text)
+    else:
+        table = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ",")
+        rows = [row for row in table if any(row.values())]
+    return list(enumerate({key: cell for key, cell in row.items() if isinstance(cell, str)} for row in rows))
+
+
+def _noun_of(key: linnaean.Key) -> str:
+    """WordNet's id of a taxon: of a species by its scientific name, of what is above by the table; or ""."""
+    if key.rank != "species":
+        return _nouns_of_taxa().get((key.rank, key.name), "")
+    found = wordnet.candidates(key.name) if " " in key.name else []
+    return found[0] if len(found) == 1 else ""
+
+
+@cache
+def _nouns_of_taxa() -> dict[tuple[str, str], str]:
+    with Path(__file__).with_name("linnaean.csv").open(encoding="utf-8", newline="") as file:
+        return {(row["rank"], row["taxon"]): row["id"] for row in csv.DictReader(file)}
 
 
 # ---------------------------------------------------------------------- placing
