@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 import types
@@ -324,6 +325,18 @@ def test_the_command_lists_what_is_there_from_where_and_what_failed(tmp_path: Pa
     show = run("from wordtree.cli import main; main(['show', 'dogs'])", tmp_path)
     assert show.stdout.startswith("dogs: 1 labels")
     assert show.stderr == "warning: plug-in 'cats' (bad 0.1): ModuleNotFoundError: No module named 'no_such_module'\n"
+
+
+def test_a_plugin_that_imports_torch_to_be_listed_works_and_is_told(tmp_path: Path) -> None:
+    """A file called torch.py stands for torch: what counts is that it was imported."""
+    modules = {"slow": f"import torch\n{DETECTOR}", "torch": ""}
+    distribution(tmp_path, "slow", modules, {"slow": "slow"})
+    done = run("from wordtree.cli import main; main(['plugins'])", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "register_detectors; FAULT: imports torch to be listed; import it inside `build`\n" in done.stdout
+    assert re.search("^detectors: tiny, ", done.stdout, re.MULTILINE)
+    shown = run("from wordtree.cli import main; main(['show', 'dog'])", tmp_path)
+    assert shown.stderr == ""
 
 
 def test_a_map_that_two_offer_is_not_shown_as_the_word_of_that_name(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ installation. An entry point names a module or an object, which is loaded when a
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -102,7 +103,10 @@ class Plugins:
                     continue
                 if not entry.value.replace(":", ".", 1).replace(".", "").isidentifier():
                     raise WordTreeError(f"{entry.value!r} is no module, nor module:object")
+                torch_before = "torch" in sys.modules
                 plugin = entry.load()
+                if "torch" in sys.modules and not torch_before:  # it works, and all who list plug-ins wait for it
+                    self.faults.setdefault(name, []).append("imports torch to be listed; import it inside `build`")
                 if alone in HOOKS:
                     function, plugin = plugin, ModuleType(name)
                     setattr(plugin, alone, function)
