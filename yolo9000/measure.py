@@ -201,8 +201,9 @@ def score_names(
         keep = (objectness > SCORE_THRESHOLD).nonzero(as_tuple=True)
         probs = model.head.classes.log_probs_of(region.features[keep[:3]].float(), nodes, keep[3]).exp()
         scores = objectness[keep][:, None] * probs
+        at = keep[0][:, None].expand_as(scores)
         best = torch.zeros(len(images), len(nodes), dtype=scores.dtype, device=scores.device)
-        found.append(best.index_reduce(0, keep[0], scores, "amax").double().cpu().numpy())
+        found.append(best.scatter_reduce(0, at, scores, "amax").double().cpu().numpy())
     return np.concatenate(found)
 
 

@@ -32,6 +32,7 @@ from .official import official_maps, official_tree
 
 MODELS: dict[str, dict[str, Any]] = {"small": {}, "yolo9000": {"widths": WIDTHS, "counts": COUNTS}}
 USES = ("train", "test")
+MAP_FILES = (".csv", ".tsv", ".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Source:
             WordTreeError: no label map of that name, or a data set that brings none.
         """
         if self.labels:
-            return _labels(self.labels, self.path.parent)
+            return _labels(self.labels, Path())
         if self.kind in ("coco", "lvis"):
             return LabelMap.read(self.path, self.name)
         if self.kind in ("folder", "tars") and self.path.is_dir():
@@ -236,6 +237,8 @@ def _source(path: Path, given: Any, number: int) -> Source:
     for key in ("kind", "labels", "name", "use", "split"):
         if key in ready:
             ready[key] = str(ready[key])
+    if Path(ready.get("labels", "")).suffix in MAP_FILES:
+        ready["labels"] = str(path.parent / ready["labels"])
     for key, most in (("ratio", math.inf), ("share", 1.0), ("size", math.inf), ("limit", math.inf)):
         if key in ready:
             ready[key] = _number(
@@ -272,9 +275,8 @@ def _number(path: Path, what: str, value: Any, low: float, high: float, kind: ty
 
 def _labels(name: str, folder: Path) -> LabelMap:
     """A label map by name, Darknet's two among them, or from a file."""
-    if Path(name).suffix in (".csv", ".tsv", ".yaml", ".yml", ".json"):
-        file = folder / name
-        return LabelMap.read(file if file.exists() else Path(name))
+    if Path(name).suffix in MAP_FILES:
+        return LabelMap.read(folder / name)
     return official_maps()[name] if name in official_maps() else label_maps()[name]
 
 

@@ -1,0 +1,73 @@
+"""Two half-labelled copies of the embedded set: what each half keeps and says it knows, and the smallest run."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from wordtree import WordTreeError
+from yolo9000.config import config_of
+from yolo9000.data import embedded
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import partial_labels
+
+OPTIONS = {**TINY, "joint": False, "steps": 3, "boxed_pictures": 12}
+
+
+def feed(kind: str) -> partial_labels.HalvesFeed:
+    return partial_labels.HalvesFeed(config_of(OPTIONS), kind)
+
+
+def test_each_half_keeps_its_own_labels_and_the_two_together_have_all():
+    scenes = embedded.Pictures("boxed", 13, size=64)
+    merged = feed("merged").halves(scenes)
+    full = feed("full").halves(scenes)
+    assert [len(half) for half in merged] == [7, 6]
+    labels = [{int(one) for half_item in half for one in half_item[1]["labels"]} for half in map(list_of, merged)]
+    assert labels[0]
+    assert labels[1]
+    assert not labels[0] & labels[1]
+    for first, half in enumerate(full):
+        for index in range(len(half)):
+            image, target = half[index]
+            same, whole = scenes[2 * index + first]
+            assert torch.equal(image, same)
+            assert torch.equal(target["boxes"], whole["boxes"])
+            kept = merged[first][index][1]["boxes"]
+            assert len(kept) <= len(whole["boxes"])
+
+
+def list_of(half):
+    return [half[index] for index in range(len(half))]
+
+
+def test_only_the_run_that_is_told_knows_what_each_half_knows():
+    scenes = embedded.Pictures("boxed", 4, size=64)
+    made = feed("known")
+    known = [half[0][1]["known"] for half in made.halves(scenes)]
+    node = dict(zip(made.labels.ids, made.nodes.tolist(), strict=True))
+    for first, marks in enumerate(known):
+        for place, id_ in enumerate(embedded.groups().values()):
+            assert bool(marks[node[id_]]) == (place % 2 == first)
+    for kind in ("merged", "full"):
+        assert all("known" not in half[0][1] for half in feed(kind).halves(scenes))
+    with pytest.raises(WordTreeError, match="no kind of labelling 'fll'; did you mean 'full'"):
+        feed("fll")
+    with pytest.raises(WordTreeError, match="joint=False"):
+        partial_labels.HalvesFeed(config_of({**OPTIONS, "joint": True}), "known")
+
+
+def test_the_three_runs_are_made_and_told(tmp_path, capsys, one_thread):
+    words = [f"--set={key}={list(value) if isinstance(value, tuple) else value}" for key, value in OPTIONS.items()]
+    words = [word for word in words if not word.startswith("--set=joint")]
+    table = partial_labels.main(["--out", str(tmp_path), *words])
+    told = capsys.readouterr().out
+    assert table.keys() == {"known", "merged", "full"}
+    assert all(0 <= value <= 1 for figures in table.values() for value in figures.values())
+    assert "new scenes" in told
+    weights = [(tmp_path / f"{kind}-0" / "weights.safetensors").read_bytes() for kind in table]
+    assert len(set(weights)) == 3  # the three learn from different targets
+    assert partial_labels.main(["--out", str(tmp_path), *words]) == table  # finished runs are read again
