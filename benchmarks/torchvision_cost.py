@@ -3,9 +3,10 @@
     python benchmarks/torchvision_cost.py                                     # every detector, 320 pixels
     python benchmarks/torchvision_cost.py retinanet_resnet50_fpn --size 800   # one of them, at its own size
     python benchmarks/torchvision_cost.py --device cuda --size 800 --batch 8 --pretrained
+    python benchmarks/torchvision_cost.py --rounds 0 --no-memory              # the sizes alone
 
-A step is forward, backward and SGD with momentum. Steps of the two models take turns, so that a busy machine is busy for
-both; the ratio is the median over pairs. Peak memory is of a process for each model (of the device on a GPU). In
+A step is forward, backward and SGD with momentum. Steps of the two models take turns, so that a busy machine is busy
+for both; the ratio is the median over pairs. Peak memory is of a process for each model (of the device on a GPU). In
 detection the thresholds are set so that as many boxes an image are looked at by both, and the tree is sure, so that it
 descends. The last columns are what a head of a column a node and anchor would be, by arithmetic: its parameters, and
 the logits of one image at the detector's own size.
@@ -16,6 +17,7 @@ their place.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -28,11 +30,11 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from wordtree_torchvision import SUMMARIES, attach, build
+from wordtree_torchvision.dense import layers_of
 
 import yolo9000
 from wordtree import WordTree
-from wordtree_torchvision import SUMMARIES, attach, build
-from wordtree_torchvision.dense import layers_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tree_cost import peak_of_this_process, timed
@@ -127,6 +129,8 @@ def compare(
     one: Callable[[], object], other: Callable[[], object], rounds: int, device: torch.device
 ) -> tuple[float, float, float]:
     """Median seconds of two pieces of work that take turns, and the median of their ratios."""
+    if not rounds:
+        return (math.nan,) * 3
     one(), other()
     pairs = []
     for round_ in range(rounds):  # who goes first takes turns too
@@ -206,9 +210,10 @@ def main() -> None:
         print(torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_of_this_process())
         return
     print(
-        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {device}, {torch.get_num_threads()} threads, "
-        f"load average {os.getloadavg()[0]:.2f}, batch {given.batch}, {given.size} pixels, {given.rounds} rounds; "
-        f"{len(tree)} nodes {'beside' if given.pretrained else 'in place of'} {OWN} classes; times in ms, memory in MiB"
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {device}, "
+        f"{torch.get_num_threads()} threads, load average {os.getloadavg()[0]:.2f}, batch {given.batch}, "
+        f"{given.size} pixels, {given.rounds} rounds; {len(tree)} nodes "
+        f"{'beside' if given.pretrained else 'in place of'} {OWN} classes; times in ms, memory in MiB"
     )
     print(
         f"{'':38}{'step: own':>11}{'tree':>8}{'ratio':>7}{'detect: own':>13}{'tree':>8}{'ratio':>7}"
@@ -218,15 +223,16 @@ def main() -> None:
         began = time.perf_counter()
         flat, vast = bench(name, False), bench(name, True)
         step = compare(flat.train, vast.train, given.rounds, device)
-        flat.look_trained(given.boxes), vast.look_trained(given.boxes)
+        for one in (flat, vast) if given.rounds else ():
+            one.look_trained(given.boxes)
         detect = compare(flat.detect, vast.detect, given.rounds, device)
         parameters = f"{millions(flat.model):.1f}, {millions(vast.model):.1f} M"
         del flat, vast
-        memory = [[0.0, 0.0], [0.0, 0.0]]
+        memory = [[math.nan, math.nan]] * 2
         if not given.no_memory:
             memory = [[peak_mebibytes(name, f"{which} {what}", given) for which in ("flat", "tree")]
                       for what in ("training", "detection")]  # fmt: skip
-        share = [other / one if one else float("nan") for one, other in memory]
+        share = [other / one for one, other in memory]
         head, logits = naive(name, len(tree))
         print(
             f"{name:38}{step[0] * 1e3:>11.0f}{step[1] * 1e3:>8.0f}{step[2]:>7.2f}"

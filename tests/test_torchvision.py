@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -696,3 +697,15 @@ def test_deepest_known_nodes_do_not_overlap():
     known = torch.tensor([True, False, True, False, False, True, False])
     assert deepest(known, TREE) == [5]
     assert deepest(torch.ones(7).bool(), TREE) == [3, 4, 5, 6]
+
+
+def test_the_benchmark_of_cost_runs_and_counts_a_naive_head():
+    """Its smallest form; RetinaNet's naive head is the one that motivates the lean one."""
+    words = ["--size", "64", "--batch", "2", "--boxes", "5", "--no-memory", "--rounds"]
+    lines = {}
+    for name, rounds in (("ssdlite320_mobilenet_v3_large", "1"), ("retinanet_resnet50_fpn", "0")):
+        script = [sys.executable, str(ROOT / "benchmarks" / "torchvision_cost.py"), name, *words, rounds]
+        done = subprocess.run(script, capture_output=True, text=True, check=True)
+        lines[name] = done.stdout.splitlines()[-1]
+    assert "195 M, 7.59 GB" in lines["retinanet_resnet50_fpn"]
+    assert re.search(r"large +\d+ +\d+ +\d\.\d\d +\d+ +\d+ +\d\.\d\d", lines["ssdlite320_mobilenet_v3_large"])
