@@ -14,6 +14,7 @@ from wordtree.nn.index import Spans, tree_index, tree_spans
 
 SUPPRESSIONS = ("relatives", "all", "same")
 PAIRS = 2**22  # of boxes, compared at a time
+MANY = 4000  # boxes, more than which are not compared all at once
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -83,7 +84,14 @@ def suppress(
     if among not in SUPPRESSIONS:
         raise unknown("suppression", among, SUPPRESSIONS)
     group = image if among == "all" else image * (len(tree) + 1) + nodes + 1
-    kept: Tensor = nms(_apart(boxes.double(), group), scores.double(), iou)
+    if len(boxes) <= MANY:
+        kept: Tensor = nms(_apart(boxes.double(), group), scores.double(), iou)
+    else:  # group by group: all with all would be too many to compare
+        order = torch.argsort(group, stable=True)
+        counts = torch.unique_consecutive(group[order], return_counts=True)[1].tolist()
+        parts = [part[nms(boxes[part].double(), scores[part].double(), iou)] for part in order.split(counts)]
+        kept = torch.cat(parts).sort().values
+        kept = kept[torch.argsort(scores[kept], descending=True, stable=True)]
     return kept[torch.argsort(image[kept], stable=True)]
 
 
