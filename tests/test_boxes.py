@@ -14,19 +14,16 @@ from strategies import seeds, trees
 
 from wordtree import WordTree, WordTreeError
 from wordtree.nn.index import tree_spans
+from wordtree.nn.suppression import are_relatives, pair_iou, rank, suppress_relatives
 from yolo9000.anchors import dimension_clusters
 from yolo9000.assign import assign
 from yolo9000.boxes import (
     SUPPRESSIONS,
-    are_relatives,
     best_rows,
     check_boxes,
     cxcywh_to_xyxy,
-    pair_iou,
-    rank,
     shape_iou,
     suppress,
-    suppress_relatives,
     xyxy_to_cxcywh,
 )
 from yolo9000.images import PLACEMENTS, place, place_back, place_boxes

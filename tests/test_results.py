@@ -17,7 +17,7 @@ from torchvision.ops import box_iou
 
 import yolo9000
 from wordtree import WordTree, WordTreeError
-from yolo9000.boxes import suppress_relatives
+from wordtree.nn import suppress_relatives
 from yolo9000.detections import Detections, file_name, unique_names
 from yolo9000.plots import Label, colour_of, ink_on, layout, sure_step
 

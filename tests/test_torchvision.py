@@ -16,7 +16,6 @@ import torch
 import torchvision
 import wordtree_torchvision
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from strategies import seeds, trees
 from tiny_detectors import BACKGROUND, KINDS, scene, tiny
 from torch.nn import functional
@@ -26,7 +25,7 @@ from wordtree_torchvision.head import Knowledge, TreeHead, patches
 from wordtree_torchvision.zoo import build, coco_columns
 
 from wordtree import WordTree, WordTreeError, build_tree, plugins
-from wordtree.nn import suppress_relatives, tree_log_prob
+from wordtree.nn import tree_log_prob
 
 ROOT = Path(__file__).parent.parent
 TREE = WordTree(["animal", "plant", "dog", "cat", "oak", "poodle", "boxer"], [-1, -1, 0, 0, 1, 2, 2])
@@ -424,48 +423,6 @@ def test_the_order_of_a_pretrained_detectors_boxes_is_kept_at_step_0(kind, least
 
 
 # ---------------------------------------------------------------------- suppression
-
-
-def suppressed_slowly(boxes, scores, nodes, tree, iou):
-    """Box after box, in words."""
-    depth = [len(tree.path(node)) for node in nodes.tolist()]
-    order = sorted(range(len(boxes)), key=lambda row: (-float(scores[row]), -depth[row], row))
-    kept = []
-    for row in order:
-        for better in kept:
-            a, b = int(nodes[better]), int(nodes[row])
-            related = a == b or -1 in (a, b) or a in tree.path(b) or b in tree.path(a)
-            if related and float(torchvision.ops.box_iou(boxes[[better]], boxes[[row]])) > iou:
-                break
-        else:
-            kept.append(row)
-    return kept
-
-
-@given(tree=trees(), seed=seeds, count=st.integers(0, 25), iou=st.sampled_from([0.01, 0.31, 0.61]))
-@settings(max_examples=60)
-def test_suppression_among_relatives_is_the_slow_loop(tree, seed, count, iou):
-    random = np.random.RandomState(seed)
-    low = torch.from_numpy(random.randint(0, 6, (count, 2))).float()
-    boxes = torch.cat((low, low + torch.from_numpy(random.randint(1, 6, (count, 2))).float()), dim=1)
-    scores = torch.from_numpy(random.randint(0, 5, count) / 4).float()  # ties
-    nodes = torch.from_numpy(random.randint(-1, len(tree), count))
-    kept = suppress_relatives(boxes, scores, nodes, tree, iou)
-    assert kept.tolist() == suppressed_slowly(boxes, scores, nodes, tree, iou)
-
-
-def test_suppression_of_many_boxes_is_done_in_parts(monkeypatch):
-    from wordtree.nn import suppression
-
-    random = torch.Generator().manual_seed(0)
-    low = torch.rand(300, 2, generator=random) * 50
-    boxes = torch.cat((low, low + torch.rand(300, 2, generator=random) * 30), dim=1)
-    scores = torch.rand(300, generator=random)
-    nodes = torch.randint(-1, len(TREE), (300,), generator=random)
-    whole = suppress_relatives(boxes, scores, nodes, TREE)
-    monkeypatch.setattr(suppression, "PAIRS", 1000)
-    assert torch.equal(suppress_relatives(boxes, scores, nodes, TREE), whole)
-    assert 0 < len(whole) < 300
 
 
 # ---------------------------------------------------------------------- odd inputs

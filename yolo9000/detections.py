@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from wordtree import WordTree, WordTreeError
+from wordtree.nn import suppress_relatives
 
-from .boxes import suppress_relatives
 from .plots import Label, draw, sure_step
 
 ROWS = ("boxes", "scores", "labels", "objectness", "node_probs")  # the fields with a row a box

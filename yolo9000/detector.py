@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError
+from wordtree.nn.suppression import rank
 
 from .batchnorm import set_batchnorm
-from .boxes import best_rows, check_boxes, rank, suppress
+from .boxes import best_rows, check_boxes, suppress
 from .choice import EVERYTHING, Choice
 from .darknet19 import Darknet19, Passthrough, Trunk
 from .head import Region, RegionHead

@@ -4,13 +4,15 @@ import torch
 from torch import Tensor
 
 from ..tree import WordTree
-from .index import TreeIndex, tree_index
+from .index import Spans, tree_index, tree_spans
 
 PAIRS = 2**22  # of boxes, compared at a time
 
 
-def suppress_relatives(boxes: Tensor, scores: Tensor, nodes: Tensor, tree: WordTree, iou: float = 0.45) -> Tensor:
-    """Greedy suppression among boxes of one node, or of two nodes one above the other; -1, the root, is above all.
+def suppress_relatives(
+    boxes: Tensor, scores: Tensor, nodes: Tensor, tree: WordTree, iou: float = 0.45, image: Tensor | None = None
+) -> Tensor:
+    """Greedy suppression among relatives: "dog" and "poodle" on one animal are one detection; siblings survive.
 
     The higher score wins, the deeper node on a tie. Exact: the fixed point of `kept = no kept better relative overlaps`
     is reached in as many steps as the longest chain of suppressions.
@@ -21,9 +23,10 @@ def suppress_relatives(boxes: Tensor, scores: Tensor, nodes: Tensor, tree: WordT
         nodes: int64 [n], -1 for the root.
         tree: the tree of the nodes.
         iou: an overlap above this suppresses.
+        image: int64 [n], which image each is of, ascending; one image where left out.
 
     Returns:
-        int64 [kept]: what is kept, best first.
+        int64 [kept]: what is kept, image by image, best first.
 
     Example:
         >>> tree = WordTree(["dog", "cat", "poodle"], [-1, -1, 0])
@@ -31,44 +34,59 @@ def suppress_relatives(boxes: Tensor, scores: Tensor, nodes: Tensor, tree: WordT
         >>> suppress_relatives(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2]), tree).tolist()
         [0, 1]
     """
+    if not len(boxes):
+        return torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    image = torch.zeros_like(nodes) if image is None else image
     index = tree_index(tree, boxes.device)
     depth = (index.path_groups[index.group_of[nodes.clamp(min=0)]] >= 0).sum(1) * (nodes >= 0)
     order = torch.argsort(depth, descending=True, stable=True)
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
-    better, worse = _overlapping(boxes[order], iou)
-    related = _are_relatives(nodes[order][better], nodes[order][worse], index)
-    better, worse = better[related], worse[related]
-    kept = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    order = order[torch.argsort(image[order], stable=True)]
+    image, place = image[order], rank(image[order])
+    images, most = torch.stack((image[-1], place.max())).add(1).tolist()
+    rows = order.new_full((images, most), -1)  # [images, most], each image's boxes, best first, then -1
+    rows[image, place] = order
+    spans = tree_spans(tree, boxes.device)
+    at_a_time = max(1, PAIRS // most**2)
+    kept = [_relatives_kept(boxes[part], nodes[part], part >= 0, spans, iou) for part in rows.split(at_a_time)]
+    return rows[torch.cat(kept)]
+
+
+def _relatives_kept(boxes: Tensor, nodes: Tensor, there: Tensor, spans: Spans, iou: float) -> Tensor:
+    """bool [images, n]: what is kept of boxes [images, n, 4], best first, where they are `there`."""
+    beats = (pair_iou(boxes) > iou) & are_relatives(nodes, spans)
+    beats = beats.triu(1).to(boxes.dtype)  # beats[..., i, j]: i comes first and suppresses j
+    kept = there
     while True:
-        survivors = torch.ones_like(kept)
-        survivors[worse[kept[better]]] = False
+        survivors = there & ((kept.to(boxes.dtype)[:, None] @ beats)[:, 0] == 0)
         if torch.equal(survivors, kept):
-            return order[kept]
+            return kept
         kept = survivors
 
 
-def _overlapping(boxes: Tensor, iou: float) -> tuple[Tensor, Tensor]:
-    """The pairs i < j of boxes [n, 4] that overlap by more than `iou`. -> int64 [pairs], int64 [pairs]."""
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    better, worse = [], []
-    for first in range(0, len(boxes), max(1, PAIRS // max(1, len(boxes)))):
-        part = slice(first, first + max(1, PAIRS // len(boxes)))
-        low = torch.maximum(boxes[part, None, :2], boxes[None, :, :2])
-        high = torch.minimum(boxes[part, None, 2:], boxes[None, :, 2:])
-        shared = (high - low).clamp(min=0).prod(2)
-        over = shared / (area[part, None] + area[None] - shared) > iou  # two boxes of no area: NaN, no overlap
-        i, j = over.triu(first + 1).nonzero(as_tuple=True)
-        better.append(i + first)
-        worse.append(j)
-    none = torch.zeros(0, dtype=torch.int64, device=boxes.device)
-    return torch.cat([none, *better]), torch.cat([none, *worse])
+def pair_iou(boxes: Tensor) -> Tensor:
+    """IoU of each pair of xyxy boxes: float [..., n, 4] -> [..., n, n]; nan for two boxes of no area."""
+    left, top, right, bottom = boxes.unbind(-1)
+    area = (right - left) * (bottom - top)
+    overlap = _shared(left, right).mul_(_shared(top, bottom))
+    return overlap / (area[..., :, None] + area[..., None, :]).sub_(overlap)
 
 
-def _are_relatives(a: Tensor, b: Tensor, index: TreeIndex) -> Tensor:
-    """bool [pairs]: nodes a[i] and b[i] are one, or one lies above the other."""
+def _shared(low: Tensor, high: Tensor) -> Tensor:
+    """The length that each pair of spans shares: float [..., n], [..., n] -> [..., n, n]."""
+    shared = torch.minimum(high[..., :, None], high[..., None, :])
+    return shared.sub_(torch.maximum(low[..., :, None], low[..., None, :])).clamp_(min=0)
 
-    def below(node: Tensor, other: Tensor) -> Tensor:
-        lineage = index.path_nodes[index.group_of[node.clamp(min=0)]]  # [pairs, depth] what lies above, then -1
-        return (lineage == other[:, None]).any(1)
 
-    return below(a, b) | below(b, a) | (a == b) | (a < 0) | (b < 0)
+def are_relatives(nodes: Tensor, spans: Spans) -> Tensor:
+    """bool [..., n, n]: nodes [..., n] that are one node, or one above the other; -1, the root, is above all."""
+    enter, leave = spans.enter[nodes], spans.leave[nodes]
+    below = (enter[..., :, None] <= enter[..., None, :]) & (enter[..., None, :] < leave[..., :, None])
+    return below | below.mT
+
+
+def rank(image: Tensor) -> Tensor:
+    """The place of each row among those of its image. int64 [n], ascending -> int64 [n]: 0, 1, ... in each image."""
+    at = torch.arange(len(image), device=image.device)
+    first = torch.where(at == 0, True, image != image.roll(1))
+    return at - torch.where(first, at, 0).cummax(0).values
