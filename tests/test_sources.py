@@ -315,6 +315,20 @@ def test_a_clip_left_by_an_error_leaves_nothing_and_one_left_by_ctrl_c_plays(tmp
     assert len(list(read_video(tmp_path / "KeyboardInterrupt.mp4"))) == 3
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_clip_whose_sound_lasts_longer_is_not_cut_off(suffix, tmp_path, pictures):
+    with av.open(str(tmp_path / f"clip{suffix}"), "w") as container:
+        seen, heard = container.add_stream("libx264", rate=10), container.add_stream("aac", rate=8000)
+        seen.height, seen.width, seen.pix_fmt = 72, 96, "yuv420p"
+        for picture in pictures[:10]:
+            container.mux(seen.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 5), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 8000
+        for stream, last in ((seen, None), (heard, sound), (heard, None)):
+            container.mux(stream.encode(last))
+    assert len(list(read_video(tmp_path / f"clip{suffix}"))) == 10
+
+
 # ---------------------------------------------------------------------- cameras
 
 

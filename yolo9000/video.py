@@ -56,7 +56,8 @@ def read_video(path: str | Path) -> Iterator[Frame]:
         WordTreeError: no video, or a damaged one: after the frames before the damage, with the number of the frame.
     """
     name = str(path)
-    return _read(name, "video", name, None, {}, "an undamaged file in one of " + ", ".join(VIDEO_SUFFIXES))
+    remedy = "give an undamaged file in one of " + ", ".join(VIDEO_SUFFIXES)
+    return _read(name, f"video {name!r}", name, remedy)
 
 
 def read_camera(camera: int | str) -> Iterator[Frame]:
@@ -69,10 +70,13 @@ def read_camera(camera: int | str) -> Iterator[Frame]:
     Raises:
         WordTreeError: no such camera, or it stops.
     """
-    name = f"camera {camera}" if isinstance(camera, int) else camera
-    format, device = _device(camera) if isinstance(camera, int) else camera.split(":", 1)
-    options = {"framerate": "30"} if format == "avfoundation" else {}  # its own default, 29.97, no camera takes
-    return _read(name, "camera", device, format, options, "the number of a camera of this machine, such as 0")
+    if isinstance(camera, int):
+        name = what = f"camera {camera}"
+        format, device = _device(camera)
+    else:
+        name, what = camera, f"camera {camera!r}"
+        format, device = camera.split(":", 1)
+    return _read(name, what, device, "give the number of a camera of this machine, such as 0", format)
 
 
 def _device(number: int) -> tuple[str, str]:
@@ -87,17 +91,18 @@ def _device(number: int) -> tuple[str, str]:
     return "v4l2", f"/dev/video{number}"
 
 
-def _read(name: str, kind: str, file: str, format: str | None, options: dict[str, str], remedy: str) -> Iterator[Frame]:
+def _read(name: str, what: str, file: str, remedy: str, device: str | None = None) -> Iterator[Frame]:
+    """The frames of a file, or of a device of a format; `what` and `remedy` are for errors."""
     av = pyav()
-    number = 0
+    options = {"framerate": "30"} if device == "avfoundation" else {}  # its own default, 29.97, no camera takes
+    number, first, end = 0, 0.0, 0.0
     try:
-        with av.open(file, format=format, options=options) as container:
-            if not container.streams.video:
-                raise WordTreeError(f"{kind} {name!r} has no pictures in it; give {remedy}")
-            stream = container.streams.video[0]
+        with av.open(file, format=device, options=options) as container:
+            stream = container.streams.best("video")  # no cover picture, where there is more
+            if stream is None:
+                raise WordTreeError(f"{what} has no pictures in it; {remedy}")
             stream.thread_type = "AUTO"
             rate = float(stream.average_rate or stream.guessed_rate or 0) or None
-            first = end = 0.0
             for number, decoded in enumerate(_decoded(container, stream, av), 1):
                 time = decoded.time if decoded.time is not None else end
                 first = time if number == 1 else first  # a camera counts from when the machine started
@@ -105,17 +110,24 @@ def _read(name: str, kind: str, file: str, format: str | None, options: dict[str
                 turns = round(decoded.rotation / 90) % 4  # counterclockwise, as a phone held upright writes them
                 pixels = np.ascontiguousarray(np.rot90(decoded.to_ndarray(format="rgb24"), turns))
                 yield Frame(name, torch.from_numpy(pixels).permute(2, 0, 1), number - 1, time - first, rate)
-            length = _seconds(stream.duration, stream.time_base) or _seconds(container.duration, Fraction(1, 1_000_000))
+            length = _length(container, stream) if device is None else 0.0
+    except WordTreeError:
+        raise
     except (av.FFmpegError, ValueError) as fault:
-        if isinstance(fault, WordTreeError):
-            raise
         read = f"is damaged at frame {number}; the {number} before it were read" if number else "cannot be read"
-        raise WordTreeError(f"{kind} {name!r} {read} ({fault}); give {remedy}") from None
+        raise WordTreeError(f"{what} {read} ({fault}); {remedy}") from None
     if not number:
-        raise WordTreeError(f"{kind} {name!r} has no pictures in it; give {remedy}")
-    if kind == "video" and end - first < length - MISSING:
+        raise WordTreeError(f"{what} has no pictures in it; {remedy}")
+    if end - first < length - max(MISSING, 2 / (rate or 25)):
         read = f"at {end - first:.1f} of {length:.1f} seconds"
-        raise WordTreeError(f"{kind} {name!r} is cut off at frame {number}, {read}; those were read; give {remedy}")
+        raise WordTreeError(f"{what} is cut off at frame {number}, {read}; those were read; {remedy}")
+
+
+def _length(container: Any, stream: Any) -> float:
+    """Seconds that a file says its pictures last; 0 where it says nothing of them alone."""
+    if stream.duration is None and len(container.streams) == 1:
+        return _seconds(container.duration, Fraction(1, 1_000_000))
+    return _seconds(stream.duration, stream.time_base)
 
 
 def _decoded(container: Any, stream: Any, av: Any) -> Iterator[Any]:
