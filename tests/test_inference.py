@@ -9,8 +9,10 @@ from torch import nn
 
 import yolo9000
 from wordtree import WordTreeError
+from yolo9000.batchnorm import BatchNorm
 from yolo9000.detector import Detector
-from yolo9000.inference import FusedConv, folded, fuse
+from yolo9000.forms import DenseForm, GatedForm
+from yolo9000.inference import FusedConv, Graphed, folded, fuse
 
 TREE = random_tree(60)
 
@@ -21,10 +23,20 @@ def lively_model(size: int = 64, **options) -> Detector:
     numbers = {"widths": (8, 16, 32), "counts": (1, 3, 3), **options}
     model = yolo9000.models.yolo9000(TREE, [[1.0, 1.5], [3.0, 2.0]], size, **numbers)
     lively_norms(model)
-    nn.init.normal_(model.head.boxes.weight, std=0.4)
-    nn.init.normal_(model.head.classes.weight, std=0.8)
+    model.eval()
+    head = model.head
+    nn.init.normal_(head.boxes.weight)
+    nn.init.normal_(head.classes.weight)
+    with torch.no_grad():
+        features = model.region(images(2, size)).features
+        mean = features.flatten(0, 2).mean(0)
+        head.boxes.bias -= head.boxes.weight.flatten(1) @ mean  # so that cells differ
+        head.classes.bias -= head.classes.weight @ mean
+        for layer, values in ((head.boxes, model.region(images(2, size)).raw), (head.classes, head.classes(features))):
+            layer.weight *= 2.5 / values.std()
+            layer.bias *= 2.5 / values.std()
     model.tree_threshold = 0.2
-    return model.eval()
+    return model
 
 
 def lively_norms(module: nn.Module) -> None:
@@ -83,20 +95,69 @@ def test_a_passthrough_is_fused_too():
 @pytest.mark.parametrize("arithmetic", ["torch", "darknet"])
 def test_folding_follows_the_arithmetic_of_the_batch_norm(arithmetic):
     torch.manual_seed(0)
-    convolution, norm = nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6).eval()
+    convolution, norm = nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), BatchNorm(6).eval()
     lively_norms(norm)
     nn.init.uniform_(norm.running_var, 1e-7, 1e-4)  # where the two differ
     norm.arithmetic = arithmetic
     x = torch.randn(2, 4, 9, 11)
-    deviation = norm.running_var.sqrt() + 1e-6 if arithmetic == "darknet" else (norm.running_var + norm.eps).sqrt()
-    wanted = (convolution(x) - norm.running_mean[:, None, None]) / deviation[:, None, None]
-    wanted = nn.functional.leaky_relu(wanted * norm.weight[:, None, None] + norm.bias[:, None, None], 0.1)
+    wanted = nn.functional.leaky_relu(norm(convolution(x)), 0.1)
     fused = FusedConv(convolution, norm, 0.1).eval()
     with torch.no_grad():
         assert relative(fused(x), wanted) < 1e-4
         other = copy.deepcopy(norm)
         other.arithmetic = "torch" if arithmetic == "darknet" else "darknet"
         assert relative(FusedConv(convolution, other, 0.1).eval()(x), wanted) > 1e-2
+
+
+def test_a_network_of_a_cfg_is_fused_with_its_own_activations(tmp_path):
+    text = """[net]
+width=64
+height=64
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+filters=8
+size=1
+stride=1
+pad=1
+activation=relu
+[convolutional]
+filters=8
+size=3
+stride=1
+pad=1
+activation=leaky
+[maxpool]
+size=2
+stride=2
+[convolutional]
+filters=50
+size=1
+stride=1
+pad=1
+activation=linear
+[region]
+anchors=1,1,2,2
+classes=20
+num=2
+coords=4
+softmax=1
+"""
+    (tmp_path / "some.cfg").write_text(text)
+    torch.manual_seed(0)
+    model = yolo9000.models.from_cfg(tmp_path / "some.cfg")
+    assert isinstance(model, Detector)
+    lively_norms(model)
+    fused = fuse(copy.deepcopy(model.eval()))
+    assert [m.slope for m in fused.trunk.modules() if isinstance(m, FusedConv)] == [0.1, 0.0, 0.1]
+    with torch.no_grad():
+        assert relative(fused.features(images()), model.features(images())) < 1e-4
 
 
 def test_a_bias_of_the_convolution_goes_through_the_batch_norm():
@@ -140,6 +201,31 @@ def test_bfloat16_finds_about_the_same_and_says_boxes_in_float32():
     assert other.raw.dtype == torch.float32
     assert 1e-4 < relative(other.raw, one.raw) < 0.1
     assert len(fused(images())) == 2
+    with torch.no_grad():
+        assert relative(DenseForm(fused)(images()).log_probs, DenseForm(model)(images()).log_probs) < 0.1
+        asked, whole = (GatedForm(fused, 20, reads)(images()) for reads in ("asked", "whole"))
+    assert torch.equal(asked.labels, whole.labels)
+
+
+def test_captured_work_is_the_work_itself_where_there_is_no_gpu():
+    form = GatedForm(fuse(lively_model()), 20, "whole")
+    captured = Graphed(form, images())
+    with torch.no_grad():
+        for one, other in zip(captured(images()), form(images()), strict=True):
+            assert torch.equal(one, other)
+            assert not one.requires_grad
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="waits for a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_captured_detection_gives_the_same_on_a_gpu_for_each_new_batch(precision):
+    form = GatedForm(fuse(lively_model().cuda(), precision), 20, "whole")
+    captured = Graphed(form, images().cuda())
+    for batch in (images().cuda(), 1 - images().cuda()):
+        with torch.no_grad():
+            for one, other in zip(captured(batch), form(batch), strict=True):
+                torch.testing.assert_close(one, other)
 
 
 def test_a_compiled_detector_finds_the_same():

@@ -1,5 +1,6 @@
 """A detector made fast for detection alone: batch-norm folded into the convolutions, features channels last."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,10 +9,10 @@ from torch import Tensor, nn
 from wordtree import WordTreeError
 from wordtree.errors import unknown
 
+from .batchnorm import EPSILON
 from .detector import Detector
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DARKNET_EPSILON = 1e-6  # Darknet adds it to the deviation, not to the variance
 
 
 def fuse(model: Detector, precision: str = "float32", compile: bool | str = False) -> Detector:
@@ -27,6 +28,8 @@ def fuse(model: Detector, precision: str = "float32", compile: bool | str = Fals
             "float16" where the device has units for it.
         compile: compile the network with `torch.compile`, on a GPU into CUDA graphs. The first image of each size waits
             for it. On a processor the fused network is no slower without. Or the name of a compiler's backend.
+
+    The batch-norm's arithmetic is that of this moment: set a mode that changes it before, as `yolo9000.load` does.
 
     Returns:
         the model given. One that is fused already stays as it is.
@@ -47,7 +50,6 @@ def fuse(model: Detector, precision: str = "float32", compile: bool | str = Fals
         _fold_inside(part, PRECISIONS[precision])
     if isinstance(model.head.boxes, nn.Conv2d):
         model.head.boxes = FusedConv(model.head.boxes)  # type: ignore[assignment]
-    model.requires_grad_(False)
     if compile:
         on_gpu = next(model.parameters()).device.type == "cuda"
         options: dict[str, Any] = {"mode": "reduce-overhead"} if on_gpu else {}
@@ -137,7 +139,7 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor,
         assert mean is not None
         assert var is not None
         darknet = getattr(norm, "arithmetic", "torch") == "darknet"
-        deviation = var.double().sqrt() + DARKNET_EPSILON if darknet else (var.double() + norm.eps).sqrt()
+        deviation = var.double().sqrt() + EPSILON if darknet else (var.double() + norm.eps).sqrt()
         gain = (norm.weight.detach().double() if norm.affine else torch.ones_like(deviation)) / deviation
         shift = norm.bias.detach().double() if norm.affine else 0.0
         weight, bias = weight * gain[:, None, None, None], (bias - mean.double()) * gain + shift
@@ -150,21 +152,21 @@ def _fold_inside(module: nn.Module, dtype: torch.dtype) -> None:
         _fold_inside(child, dtype)
     if not isinstance(module, nn.Sequential):
         return
-    names, at = list(module._modules), 0
-    while at < len(names):
-        convolution = module._modules[names[at]]
-        at += 1
+    for at, convolution in enumerate(module):
         if not isinstance(convolution, nn.Conv2d):
             continue
-        norm, slope = None, None
-        if at < len(names) and isinstance(follows := module._modules[names[at]], nn.BatchNorm2d):
-            norm, at = follows, at + 1
-            module._modules[names[at - 1]] = nn.Identity()
-        if at < len(names) and isinstance(follows := module._modules[names[at]], nn.LeakyReLU):
-            slope, at = follows.negative_slope, at + 1
-            module._modules[names[at - 1]] = nn.Identity()
-        first = at - 1 - (norm is not None) - (slope is not None)
-        module._modules[names[first]] = FusedConv(convolution, norm, slope, dtype)
+        norm, slope, last = None, None, at
+        for follows in list(module)[at + 1 :]:
+            if isinstance(follows, nn.BatchNorm2d) and norm is None and slope is None:
+                norm = follows
+            elif isinstance(follows, nn.LeakyReLU | nn.ReLU) and slope is None:
+                slope = getattr(follows, "negative_slope", 0.0)
+            elif not isinstance(follows, nn.Identity):
+                break
+            last += 1
+        module[at] = FusedConv(convolution, norm, slope, dtype)
+        for place in range(at + 1, last + 1):
+            module[place] = nn.Identity()
 
 
 def _onednn_takes(dtype: torch.dtype) -> bool:
@@ -174,3 +176,40 @@ def _onednn_takes(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return bool(ops._is_mkldnn_bf16_supported())
     return dtype == torch.float32
+
+
+class Graphed:
+    """Work on a batch of one shape, captured as a CUDA graph: launched at once, without Python between its kernels.
+
+    Anywhere but on a GPU it is the work itself.
+
+    Args:
+        work: takes the batch, gives tensors; it waits for nothing and its shapes are fixed, as those of
+            `forms.GatedForm` with reads="whole" are.
+        batch: an example.
+    """
+
+    def __init__(self, work: Callable[[Tensor], Any], batch: Tensor) -> None:
+        self._work = work
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if batch.device.type != "cuda":
+            return
+        self._batch = batch.clone(memory_format=torch.preserve_format)
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside), torch.no_grad():
+            for _ in range(3):  # libraries choose and allocate before the capture
+                work(self._batch)
+        torch.cuda.current_stream().wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph), torch.no_grad():
+            self._out = work(self._batch)
+
+    def __call__(self, batch: Tensor) -> Any:
+        """What the work gives; on a GPU in tensors that the next call writes over."""
+        if self._graph is None:
+            with torch.no_grad():
+                return self._work(batch)
+        self._batch.copy_(batch)
+        self._graph.replay()
+        return self._out

@@ -29,7 +29,7 @@ def decode(raw: Tensor, anchors: Tensor) -> Tensor:
     column = torch.arange(w, device=raw.device, dtype=raw.dtype)
     row = torch.arange(h, device=raw.device, dtype=raw.dtype)
     corner = torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)[:, :, None]  # [h, w, 1, 2]
-    grid = torch.tensor([w, h], device=raw.device, dtype=raw.dtype)
+    grid = torch.cat((raw.new_full((1,), w), raw.new_full((1,), h)))  # made on the device: a CUDA graph copies nothing
     centre = (corner + raw[..., :2].sigmoid()) / grid
     # e^80 and more is infinite in float32; no real box is e^10 anchors wide
     shape = raw[..., 2:4].clamp(max=10).exp() * anchors.to(raw.dtype) / grid
