@@ -329,6 +329,64 @@ def info(
     typer.echo(str(summary(model, size)))
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="The file: .onnx, or .pt2 of torch.export.")],
+    weights: Weights = None,
+    cfg: Cfg = None,
+    tree: Tree = None,
+    names: Names = None,
+    mode: Annotated[str, typer.Option(help="paper, darknet or darknet-2018.")] = "paper",
+    form: Annotated[
+        str, typer.Option(help="gated: detections, nothing left to do; dense: all nodes of all boxes.")
+    ] = "gated",
+    candidates: Annotated[int, typer.Option(help="Boxes an image that the gated form looks at.")] = 300,
+    size: Annotated[int | None, typer.Option(help="Pixels of the square input; the model's own.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="On the score; the model's own.")] = None,
+    tree_threshold: Annotated[float | None, typer.Option(help="Of each step down the tree; the model's own.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store weights as float16: half the file. ONNX only.")] = False,
+) -> None:
+    """Write a detector as a file that other programs run, its tree inside."""
+    from .export import export_model
+    from .loading import load_detector
+
+    model = load_detector(weights, cfg, tree, names, mode)
+    model.threshold = model.threshold if threshold is None else threshold
+    model.tree_threshold = model.tree_threshold if tree_threshold is None else tree_threshold
+    typer.echo(f"exporting {form} form, {len(model.tree)} nodes ...", err=True)
+    path = export_model(model, out, form, candidates, size, half)
+    typer.echo(f"{path}  {path.stat().st_size / 2**20:.1f} MiB, {form} form")
+
+
+@app.command()
+def benchmark(
+    weights: Weights = None,
+    cfg: Cfg = None,
+    mode: Annotated[str, typer.Option(help="paper, darknet or darknet-2018.")] = "paper",
+    source: Annotated[Path | None, typer.Option(help="An image; a scene of the embedded set where left out.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of the square input; the model's own.")] = None,
+    batch: Annotated[int, typer.Option(help="Images at once.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Rounds; the median counts.")] = 20,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
+    device: Device = "auto",
+) -> None:
+    """How many images a second, whole and by stages, on this machine."""
+    from .timing import machine, peak_bytes, prepare, stages
+
+    model, images = prepare(weights, cfg, mode, source, size, batch, precision, compile, device)
+    where = images[0].device
+    typer.echo(machine(where))
+    numbers = sum(p.numel() for p in model.parameters())
+    typer.echo(f"{numbers:,} parameters, {len(model.tree)} nodes, {precision}, input {model.size}, batch {batch}")
+    found = sum(len(one["labels"]) for one in model(images))
+    typer.echo(f"boxes found an image: {found / batch:.1f}")
+    typer.echo(f"measuring {rounds} rounds ...", err=True)
+    for line in stages(model, images, rounds):
+        typer.echo(f"{line.name:28} {line.seconds * 1e3:9.2f} ms {line.images:10.1f} images/s")
+    typer.echo(f"peak memory above the weights: {peak_bytes(lambda: model(images), where) / 2**20:.0f} MiB")
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(__version__)
