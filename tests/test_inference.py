@@ -9,6 +9,7 @@ from torch import nn
 
 import yolo9000
 from wordtree import WordTreeError
+from wordtree.nn import TreeLinear
 from yolo9000.batchnorm import BatchNorm
 from yolo9000.detector import Detector
 from yolo9000.forms import DenseForm, GatedForm
@@ -205,6 +206,20 @@ def test_bfloat16_finds_about_the_same_and_says_boxes_in_float32():
         assert relative(DenseForm(fused)(images()).log_probs, DenseForm(model)(images()).log_probs) < 0.1
         asked, whole = (GatedForm(fused, 20, reads)(images()) for reads in ("asked", "whole"))
     assert torch.equal(asked.labels, whole.labels)
+
+
+def test_a_head_gives_the_same_whichever_way_it_finds_the_rows_that_are_asked_of_it(monkeypatch):
+    torch.manual_seed(0)
+    head = TreeLinear(8, TREE, copies=2)
+    x, copy, targets = torch.randn(30, 8), torch.randint(2, (30,)), torch.randint(len(TREE), (30,))
+    given = []
+    for few in (0, 10**9):  # always sorted, always marked
+        monkeypatch.setattr("wordtree.nn.linear.FEW", few)
+        head.zero_grad()
+        head.loss(x, targets, copy).backward()
+        given.append((*head.walk(x, 0.1, copy=copy), head.weight.grad))
+    for one, other in zip(*given, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7, equal_nan=True)
 
 
 def test_captured_work_is_the_work_itself_where_there_is_no_gpu():
