@@ -78,6 +78,18 @@ def test_colours_that_move_by_nothing_stay_and_a_whole_turn_is_none(seed):
     torch.testing.assert_close(grey, picture.amax(0).expand(3, -1, -1), rtol=0, atol=1e-6)
 
 
+def test_a_batch_changes_its_colours_as_each_picture_alone():
+    pictures = torch.rand(4, 3, 6, 5, generator=stream(2))
+    changes = torch.stack([augment.colours(AUGMENTATIONS["paper"], stream(seed)) for seed in range(4)])
+    assert len(set(changes.flatten().tolist())) == 12
+    together = augment.recoloured(pictures, changes)
+    for picture, change, result in zip(pictures, changes.tolist(), together, strict=True):
+        torch.testing.assert_close(augment.distort_image(picture, *change), result, rtol=0, atol=1e-6)
+    same = augment.colours(AUGMENTATIONS["none"], stream(0))
+    assert same.tolist() == [0.0, 1.0, 1.0]
+    assert not AUGMENTATIONS["none"].recolours
+
+
 def test_a_third_of_a_turn_takes_red_to_green():
     red = torch.zeros(3, 2, 2)
     red[0] = 0.8

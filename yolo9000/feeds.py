@@ -17,7 +17,7 @@ from .config import Config
 from .data import embedded
 from .data.augment import find_augmentation
 from .data.joint import Joint, JointSampler, collate
-from .data.loading import Damaged, Keys, Known, Views, limits_of, load_batches
+from .data.loading import Damaged, Keys, Known, Views, limits_of, listed, load_batches
 from .data.memory import InMemory
 from .data.records import Records
 from .detector import Detector
@@ -69,7 +69,8 @@ class Feed(Protocol):
         """Priors in cells of `stride` pixels, at the config's size."""
 
     def batches(self, phase: Phase, start: int, bar: Progress, stopped: Callable[[], bool]) -> Iterator[Batch]:
-        """The batches of a phase from step `start` on; boxes in pixels of the images."""
+        """The batches of a phase from step `start` on; boxes in pixels of the images. Every target of a batch has
+        "colours" or none: float [3], how `data.augment.recoloured` changes the picture."""
 
     def about(self) -> str:
         """What weights trained on it know and cannot know, in a sentence or two."""
@@ -205,7 +206,7 @@ class RecordsFeed:
         keys = Keys(sampler, lambda step: phase.size_at(step, config.seed))
         self.damaged = Damaged(
             self.directory / "bad_images.csv", limits_of(sources, self.run.bad_share),
-            self.damaged.found if self.damaged else {},
+            self.damaged.found if self.damaged else listed(self.directory / "bad_images.csv"),
         )  # fmt: skip
         return load_batches(views, keys, processes_of(config.workers), self.damaged, marks)
 

@@ -23,6 +23,7 @@ from . import models
 from .checkpoints import load_state, read_tensors, save_model, save_tensors
 from .config import Config, config_of
 from .darknet19 import Darknet19
+from .data.augment import recoloured
 from .feeds import EmbeddedFeed, Feed, Phase, RecordsFeed
 from .hardware import autocast_of, device_of
 from .loading import load_detector
@@ -196,9 +197,12 @@ class Trainer:
         scale = size / batch.shape[-1]
         if scale != 1:
             batch = nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=scale < 1)
+        ready = [{key: value.to(self.device) for key, value in target.items()} for target in targets]
+        changes = [target.pop("colours") for target in ready if "colours" in target]
+        if changes:
+            batch = recoloured(batch, torch.stack(changes))
         if self.device.type == "cpu":
             batch = batch.contiguous(memory_format=torch.channels_last)
-        ready = [{key: value.to(self.device) for key, value in target.items()} for target in targets]
         for target in ready:
             if "boxes" in target:
                 target["boxes"] = target["boxes"] * scale

@@ -2,7 +2,8 @@
 
 The distributions are Darknet's, by name (reference: its data.c and image.c); torchvision resizes and mirrors where no
 exact arithmetic of Darknet's is asked for. A view depends on the picture and on a random stream of its own, so that it
-is the same whichever process makes it.
+is the same whichever process makes it. Colours are drawn with the view and changed later, a batch at a time on the
+device that trains: on one core that would take several times as long as all else that a loader does.
 """
 
 import math
@@ -43,6 +44,11 @@ class Augmentation:
     place: bool = False
     exact: bool = False
 
+    @property
+    def recolours(self) -> bool:
+        """Whether colours change at all."""
+        return (self.hue, self.saturation, self.exposure) != (0.0, 1.0, 1.0)
+
 
 AUGMENTATIONS = {
     # the paper names crops, rotations, and hue, saturation and exposure shifts; the numbers are Darknet's for YOLOv2
@@ -76,7 +82,7 @@ def stream(*key: int) -> torch.Generator:
 def view(
     image: Tensor, boxes: Tensor, size: int, how: Augmentation, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A view of a picture with boxes.
+    """A view of a picture with boxes, in its own colours.
 
     Args:
         image: uint8 [3, h, w].
@@ -112,13 +118,14 @@ def view(
         boxes = torch.stack((size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]), dim=1)
     boxes = boxes.clamp(0, size)
     seen = ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST * size).all(1).nonzero()[:, 0]
-    return _recoloured(picture, how, random), boxes[seen], seen
+    return _bytes(picture), boxes[seen], seen
 
 
 def classifier_view(image: Tensor, size: int, how: Augmentation, random: torch.Generator) -> Tensor:
     """A view of a picture with a name: a turned crop of another scale and aspect. uint8 [3, h, w] -> [3, size, size].
 
-    "none" is the middle square at the short side.
+    Without `exact`, a picture larger than the view needs is first resized by torchvision, then turned. "none" is the
+    middle square at the short side.
     """
     _, height, width = image.shape
     aspect = _rand_scale(random, how.aspect)
@@ -129,18 +136,27 @@ def classifier_view(image: Tensor, size: int, how: Augmentation, random: torch.G
     far_x, far_y = max(0.0, (width * scale / aspect - size) / 2), max(0.0, (height * scale - size) / 2)
     moved = how.crop != (1.0, 1.0)
     dx, dy = (_uniform(random, -far, far) if moved else 0.0 for far in (far_x, far_y))
-    # what is far larger than the crop is first halved: reading four pixels of it would be noise
-    picture = image.float() / 255
-    while not how.exact and scale < 0.5:
-        picture = torch.nn.functional.avg_pool2d(picture, 2, ceil_mode=True)
-        scale *= 2
-    picture = rotate_crop_image(picture, angle, scale, size, size, dx, dy, aspect)
+    if not how.exact and scale < 1:
+        image = tv.resize(image, [max(1, round(height * scale)), max(1, round(width * scale / aspect))], antialias=True)
+        scale = aspect = 1.0
+    picture = rotate_crop_image(image.float() / 255, angle, scale, size, size, dx, dy, aspect)
     if how.mirror and _uniform(random, 0, 1) < 0.5:
         picture = tv.horizontal_flip(picture)
-    return _recoloured(picture, how, random)
+    return _bytes(picture)
 
 
-# ---------------------------------------------------------------------- Darknet's arithmetic, float [3, h, w] in 0..1
+def colours(how: Augmentation, random: torch.Generator) -> Tensor:
+    """float [3]: how a picture's colours change, as `distort_image` takes them: hue, saturation, exposure."""
+    hue = _uniform(random, -how.hue, how.hue)
+    return torch.tensor([hue, _rand_scale(random, how.saturation), _rand_scale(random, how.exposure)])
+
+
+def recoloured(images: Tensor, changes: Tensor) -> Tensor:
+    """Each picture in colours of its own. images: float [b, 3, h, w] in 0..1; changes: float [b, 3]."""
+    return distort_image(images, *changes.T[..., None, None])
+
+
+# ---------------------------------------------------------------------- Darknet's arithmetic, floats in 0..1
 
 
 def crop_image(image: Tensor, dx: int, dy: int, width: int, height: int) -> Tensor:
@@ -177,11 +193,13 @@ def place_image(image: Tensor, width: int, height: int, dx: int, dy: int, size: 
     return canvas
 
 
-def distort_image(image: Tensor, hue: float, saturation: float, exposure: float) -> Tensor:
-    """Hue moved by a share of the circle, saturation and value multiplied, in HSV; the result cut to 0..1."""
-    value, _ = image.max(0)
-    delta = value - image.min(0).values
-    red, green, blue = image
+def distort_image(image: Tensor, hue: float | Tensor, saturation: float | Tensor, exposure: float | Tensor) -> Tensor:
+    """Hue moved by a share of the circle, saturation and value multiplied, in HSV; the result cut to 0..1.
+
+    image: float [..., 3, h, w]; numbers, or tensors [..., 1, 1] for each picture.
+    """
+    value, delta = image.amax(-3), image.amax(-3) - image.amin(-3)
+    red, green, blue = image.unbind(-3)
     safe = delta.clamp(min=1e-20)
     sixth = torch.where(
         red == value,
@@ -190,8 +208,9 @@ def distort_image(image: Tensor, hue: float, saturation: float, exposure: float)
     )
     turn = torch.where(delta > 0, sixth, 0.0) / 6 + hue
     spread = delta * saturation * exposure  # value x saturation
-    k = (torch.tensor([5.0, 3.0, 1.0], device=image.device)[:, None, None] + turn * 6) % 6
-    return (value * exposure - spread * torch.minimum(k, 4 - k).clamp(0, 1)).clamp(0, 1)
+    k = (torch.tensor([5.0, 3.0, 1.0], device=image.device)[:, None, None] + (turn * 6).unsqueeze(-3)) % 6
+    full = (value * exposure).unsqueeze(-3)
+    return (full - spread.unsqueeze(-3) * torch.minimum(k, 4 - k).clamp(0, 1)).clamp(0, 1)
 
 
 def _sample(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -229,18 +248,14 @@ def _cropped(image: Tensor, left: int, top: int, right: int, bottom: int, size: 
     to_x, to_y = size / (right - left), size / (bottom - top)
     a, b = min(size - 1, round((x0 - left) * to_x)), min(size - 1, round((y0 - top) * to_y))
     c, d = max(a + 1, round((x1 - left) * to_x)), max(b + 1, round((y1 - top) * to_y))
-    inner = tv.resize(image[:, y0:y1, x0:x1], [d - b, c - a], antialias=True)
-    padded: Tensor = tv.pad(inner, [a, b, size - c, size - d], padding_mode="edge")
-    return padded
+    inner: Tensor = tv.resize(image[:, y0:y1, x0:x1], [d - b, c - a], antialias=True)
+    if inner.shape[1:] != (size, size):
+        inner = tv.pad(inner, [a, b, size - c, size - d], padding_mode="edge")
+    return inner
 
 
-def _recoloured(picture: Tensor, how: Augmentation, random: torch.Generator) -> Tensor:
-    """uint8, recoloured; from uint8 or from float in 0..1."""
-    hue = _uniform(random, -how.hue, how.hue)
-    saturation, exposure = _rand_scale(random, how.saturation), _rand_scale(random, how.exposure)
-    if (hue, saturation, exposure) != (0.0, 1.0, 1.0):
-        picture = picture.float() / 255 if picture.dtype == torch.uint8 else picture
-        picture = distort_image(picture, hue, saturation, exposure)
+def _bytes(picture: Tensor) -> Tensor:
+    """uint8, from uint8 or from float in 0..1."""
     return picture if picture.dtype == torch.uint8 else (picture * 255 + 0.5).to(torch.uint8)
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from wordtree import WordTree, WordTreeError
 
 from ..runfile import RunFile
-from .augment import Augmentation, classifier_view, find_augmentation, stream, view
+from .augment import Augmentation, classifier_view, colours, distort_image, find_augmentation, stream, view
 from .records import FAULTS, Fault, Records
 
 SAMPLES = 16  # pictures on the sheet
@@ -167,6 +167,7 @@ def _tile(records: Records, index: int, tree: WordTree, how: Augmentation, rando
         picture, seen, kept = classifier_view(image, TILE, how, random), torch.zeros(0, 4), torch.zeros(0).long()
     else:
         picture, seen, kept = view(image, torch.from_numpy(boxes).float(), TILE, how, random)
+    picture = (distort_image(picture.float() / 255, *colours(how, random).tolist()) * 255 + 0.5).to(torch.uint8)
     tile = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(12)
     for box, row in zip(seen.tolist(), kept.tolist(), strict=True):

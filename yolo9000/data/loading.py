@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import resize
 
 from wordtree import WordTreeError
 
-from .augment import Augmentation, classifier_view, stream, view
+from .augment import Augmentation, classifier_view, colours, stream, view
 from .joint import JointSampler
 from .records import Records
 
@@ -88,6 +88,8 @@ class Views(Dataset[Made]):
             image, boxes, kept = view(image, given, size, self.how, random)
             if "boxes" in target:
                 target |= {"boxes": boxes * (key.size / size), "labels": target["labels"][kept]}
+        if self.how.recolours:
+            target["colours"] = colours(self.how, random)
         return image if size == key.size else resize(image, [key.size, key.size], antialias=True), target
 
 
@@ -165,6 +167,14 @@ class Damaged:
         return f"{len(self.found)} damaged images were left out, each time another took its place:\n{listed}"
 
 
+def listed(file: Path) -> dict[str, tuple[str, int]]:
+    """The damaged images that an earlier sitting of a run has listed."""
+    if not file.exists():
+        return {}
+    with file.open(newline="") as opened:
+        return {row["image"]: (row["fault"], int(row["times"])) for row in csv.DictReader(opened)}
+
+
 def limits_of(sources: Sequence[Records], share: float) -> list[int]:
     """How many damaged images each source may have: a share of its own, and one in any case where a share is given."""
     return [max(int(Fraction(str(share)) * len(one)), int(share > 0)) for one in sources]
@@ -174,6 +184,8 @@ def load_batches(
     views: Views, keys: Keys, processes: int, damaged: Damaged, known: Sequence[Known]
 ) -> Iterator[tuple[Tensor, list[dict[str, Tensor]]]]:
     """Batches in the order of the keys: uint8 [b, 3, size, size] and targets.
+
+    A target has "colours", float [3], where the colours are to change: `augment.recoloured` does it.
 
     Args:
         views, keys: what is made, and in which order.
