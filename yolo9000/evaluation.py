@@ -176,16 +176,16 @@ def evaluate(
         WordTreeError: weights that do not load or know another tree; an unknown data set.
     """
     from .hardware import device_of, processes_of
-    from .loading import load_detector
+    from .loading import load, load_detector
     from .measure import evaluate_run
     from .reports import Progress, evaluate_embedded
     from .runfile import run_of
 
     if str(data) != "embedded":
         run = run_of(data)
-        model = load_detector(weights).to(device_of(device))
+        network = load(weights).to(device_of(device)).eval()
         with Progress(enabled=progress) as bar:
-            return evaluate_run(model, run, sizes, None if out is None else Path(out), processes_of(-1), bar)
+            return evaluate_run(network, run, sizes, None if out is None else Path(out), processes_of(-1), bar)
     if sizes or out is not None:
         raise WordTreeError("sizes or a folder for the embedded set; they are for the test sources of a run.yaml")
     if scenes < 1:

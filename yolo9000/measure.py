@@ -15,9 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from wordtree import LabelMap, WordTree, WordTreeError
 from wordtree.formats import write_whole
 
+from .data.augment import AUGMENTATIONS, classifier_view, stream
 from .data.records import CROWD, DIFFICULT, GROUP, Records
 from .detector import Detector
 from .evaluation import SCORE_THRESHOLD, score_nodes
+from .models import Network, TreeClassifier
 from .reports import Progress
 from .runfile import RunFile, Source
 from .scores import (
@@ -49,7 +51,7 @@ class Scored(NamedTuple):
 
 
 def evaluate_run(
-    model: Detector,
+    model: Network,
     run: RunFile,
     sizes: Sequence[int] = (),
     out: Path | None = None,
@@ -63,7 +65,7 @@ def evaluate_run(
     training source has boxes. Names: "top1", "top5". And "images_per_second" of the model, without reading.
 
     Args:
-        model: a detector; the sources' labels are on its tree.
+        model: a detector, or a classifier for sources of names; the sources' labels are on its tree.
         run: the run file.
         sizes: pixels of the input, several for a table of speed and accuracy; the model's own where left out.
         out: a folder for result files, plots and the classes' figures.
@@ -101,7 +103,7 @@ def evaluate_run(
 
 
 def _figures(
-    model: Detector,
+    model: Network,
     records: Records,
     labels: LabelMap,
     boxed: list[int],
@@ -121,6 +123,8 @@ def _figures(
         figures |= {f"top{k}": value for k, value in top_k(whole, some.nodes[some.starts[:-1]], nodes).items()}
     if len(named) == len(records):
         return figures
+    if isinstance(model, TreeClassifier):
+        raise WordTreeError(f"a classifier's weights for the boxes of {records.name!r}; give a detector's")
     some = records.take(np.flatnonzero(~records.labelled)) if len(named) else records
     found, truths, seconds = score_boxes(model, some, nodes, processes, bar)
     evaluation = coco_evaluation(found, truths, len(some), nodes)
@@ -190,11 +194,17 @@ def score_boxes(
 
 @torch.no_grad()
 def score_names(
-    model: Detector, records: Records, nodes: Sequence[int], processes: int = 0, bar: Progress | None = None
+    model: Network, records: Records, nodes: Sequence[int], processes: int = 0, bar: Progress | None = None
 ) -> np.ndarray:
-    """float64 [images, len(nodes)]: for each node the largest objectness x Pr(node) of an image's boxes."""
+    """float64 [images, len(nodes)]: Pr(node) of a classifier, which sees the middle square of the picture; of a
+    detector, for each node the largest objectness x Pr(node) of an image's boxes."""
     found = []
     for _, images in _batches(records, processes, bar, f"testing {records.name} at {model.size}"):
+        if isinstance(model, TreeClassifier):
+            views = [classifier_view(image, model.size, AUGMENTATIONS["none"], stream(0)) for image in images]
+            log_probs = model(torch.stack(views).to(_device(model)).float() / 255)
+            found.append(log_probs[:, list(nodes)].exp().double().cpu().numpy())
+            continue
         batch, _ = model.place([image.to(_device(model)).float() / 255 for image in images])
         region = model.region(batch)
         objectness = region.raw[..., 4].sigmoid()
@@ -256,8 +266,8 @@ def _boxed_nodes(run: RunFile, tree: WordTree) -> list[int]:
     return sorted({int(node) for source in given for node in source.own_labels().nodes_on(tree)})
 
 
-def _device(model: Detector) -> torch.device:
-    return model.head.anchors.device
+def _device(model: Network) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _mean(values: Sequence[float]) -> float:
