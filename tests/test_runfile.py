@@ -106,6 +106,8 @@ def test_a_run_file_says_what_it_says(tmp_path):
     assert shares(run.used("train")) == [Fraction(1, 5), Fraction(4, 5)]
     config = run.config(steps=7)
     assert (config.steps, config.batch, config.sizes) == (7, 5, (48, 64))
+    with pytest.raises(WordTreeError, match="oracle in a run of"):
+        run.config(oracle=True)
     assert (run.augment, run.bad_share) == ("darknet", 0.2)
     assert run.built_tree(run.labels()) == build_tree(PETS)
 
@@ -116,6 +118,7 @@ def test_a_run_file_says_what_it_says(tmp_path):
         ({"stepz": 5}, ["no key of run.yaml 'stepz'", "did you mean 'steps'"]),
         ({"source": []}, ["no key of run.yaml 'source'", "did you mean 'sources'"]),
         ({"steps": "many"}, ["steps of 'many'"]),
+        ({"boxed_pictures": 5}, ["boxed_pictures in a run of", "the sources say it"]),
         ({"model": "yolo900"}, ["no model 'yolo900'", "did you mean 'yolo9000'"]),
         ({"augment": "papr"}, ["no augmentation 'papr'", "did you mean 'paper'"]),
         ({"bad_share": 2}, ["bad_share is 2", "from 0 to 1"]),

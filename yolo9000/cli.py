@@ -55,7 +55,9 @@ def train(
         _check(data, out)
     options = _settings(settings or [])
     if data == "embedded":
-        options |= {"joint": joint or oracle, "oracle": oracle}
+        options["joint"] = joint or oracle
+    if oracle:
+        options["oracle"] = True
     try:
         run = run_training(data=data, out=out, **options)
     except KeyboardInterrupt:

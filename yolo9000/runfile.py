@@ -117,6 +117,10 @@ KINDS: dict[str, Reader] = {
     "shards": lambda s, labels, tree: read_shards(s.path, labels, tree, s.name),
 }
 SOURCE_FIELDS = {field.name: field for field in dataclasses.fields(Source)}
+EMBEDDED = (
+    "joint", "oracle", "shares", "boxed_pictures", "labelled_pictures", "classifier_pictures", "test_scenes",
+    "held_out",
+)  # fmt: skip
 RUN_KEYS = ("sources", "tree", "model", "augment", "bad_share")
 
 
@@ -141,8 +145,16 @@ class RunFile:
     settings: dict[str, Any]
 
     def config(self, **options: Any) -> Config:
-        """The numbers of the run; options win over the file's."""
-        return config_of({**self.settings, **options})
+        """The numbers of the run; options win over the file's.
+
+        Raises:
+            WordTreeError: an unknown one, a value that cannot be, or one that is the embedded set's alone.
+        """
+        given = {**self.settings, **options}
+        for key in EMBEDDED:
+            if key in given:
+                raise WordTreeError(f"{key} in a run of {self.path}; it is the embedded set's, here the sources say it")
+        return config_of({"joint": True, **given})
 
     def used(self, use: str) -> tuple[Source, ...]:
         """The sources of one use, "train" or "test"."""

@@ -45,7 +45,7 @@ def train(
     metrics.json, curve.png, detections.png; while it runs, checkpoint.safetensors.
 
     Args:
-        joint: learn from image labels beside the boxes (paper section 4).
+        joint: learn from image labels beside the boxes (paper section 4); of a run.yaml, its sources say whether.
         data: "embedded", the set that ships, or a run.yaml, which has its own settings; options win over them.
         out: the run's folder; runs/joint, runs/boxes, runs/oracle, or runs/ and the run.yaml's name where left out. An
             unfinished run of the same config that it holds is gone on with; a finished one is returned as it is.
@@ -60,7 +60,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; the same call goes on from there.
     """
     run = None if str(data) == "embedded" else run_of(data)
-    config = config_of({"joint": joint, **options}) if run is None else run.config(**{"joint": True, **options})
+    config = config_of({"joint": joint, **options}) if run is None else run.config(**options)
     name = "oracle" if config.oracle else "joint" if config.joint else "boxes"
     directory = Path(out) if out is not None else Path("runs") / (name if run is None else run.path.stem)
     if run is None and (finished := finished_run(directory, config)) is not None:

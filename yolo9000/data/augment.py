@@ -102,7 +102,7 @@ def view(
     if how.place:
         left, top, w, h = _placed(width, height, size, how.jitter, random)
         picture = place_image(image.float() / 255, int(w), int(h), int(left), int(top), size)
-        scale, shift = boxes.new_tensor([w / width, h / height]), boxes.new_tensor([left, top])
+        scale, shift = [w / width, h / height], [left, top]
     else:
         left, top, right, bottom = _jittered(width, height, how.jitter, random)
         if how.exact:
@@ -110,9 +110,9 @@ def view(
             picture = resize_image(picture, size, size)
         else:
             picture = _cropped(image, left, top, right, bottom, size)
-        scale = boxes.new_tensor([size / (right - left), size / (bottom - top)])
-        shift = -boxes.new_tensor([left, top]) * scale
-    boxes = boxes * scale.repeat(2) + shift.repeat(2)
+        scale = [size / (right - left), size / (bottom - top)]
+        shift = [-left * scale[0], -top * scale[1]]
+    boxes = boxes * boxes.new_tensor(scale * 2) + boxes.new_tensor(shift * 2)
     if how.mirror and _uniform(random, 0, 1) < 0.5:
         picture = tv.horizontal_flip(picture)
         boxes = torch.stack((size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]), dim=1)
@@ -249,9 +249,13 @@ def _cropped(image: Tensor, left: int, top: int, right: int, bottom: int, size: 
     a, b = min(size - 1, round((x0 - left) * to_x)), min(size - 1, round((y0 - top) * to_y))
     c, d = max(a + 1, round((x1 - left) * to_x)), max(b + 1, round((y1 - top) * to_y))
     inner: Tensor = tv.resize(image[:, y0:y1, x0:x1], [d - b, c - a], antialias=True)
-    if inner.shape[1:] != (size, size):
-        inner = tv.pad(inner, [a, b, size - c, size - d], padding_mode="edge")
-    return inner
+    if inner.shape[1:] == (size, size):
+        return inner
+    whole = inner.new_empty(3, size, size)
+    whole[:, b:d, a:c] = inner
+    whole[:, b:d, :a], whole[:, b:d, c:] = inner[:, :, :1], inner[:, :, -1:]
+    whole[:, :b], whole[:, d:] = whole[:, b : b + 1], whole[:, d - 1 : d]
+    return whole
 
 
 def _bytes(picture: Tensor) -> Tensor:
