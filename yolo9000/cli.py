@@ -41,6 +41,9 @@ def train(
     ] = False,
     data: Annotated[str, typer.Option(help="embedded, the set that ships, or a run.yaml.")] = "embedded",
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/joint where left out.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="A plug-in's, such as torchvision/retinanet_resnet50_fpn; ours where left out.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Read a run.yaml's data whole, tell what is wrong, and train nothing.")
     ] = False,
@@ -58,6 +61,8 @@ def train(
         options["joint"] = joint or oracle
     if oracle:
         options["oracle"] = True
+    if detector is not None:
+        options["detector"] = detector
     try:
         run = run_training(data=data, out=out, **options)
     except KeyboardInterrupt:

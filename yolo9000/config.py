@@ -14,6 +14,8 @@ class Config:
     """The demo's run: what `yolo9000 train --joint` does with no other argument.
 
     Attributes:
+        detector: whose network it is: "yolo9000", or a plug-in's by its name, as `wordtree plugins` lists them; those
+            start with boxes and names at once.
         joint: learn from image labels beside the boxes; False is detection data only.
         oracle: the same pictures with every box given: what joint training is measured against.
         seed: of weights, order and pictures.
@@ -34,6 +36,7 @@ class Config:
         checkpoint_every: steps between checkpoints.
     """
 
+    detector: str = "yolo9000"
     joint: bool = True
     oracle: bool = False
     seed: int = 0

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.ops import batched_nms, nms
 
 from wordtree import WordTree, WordTreeError
 
+from .borrowed import Borrowed
 from .detector import Detector
-from .images import Placement, place_back
+from .images import place_back
 from .region import decode_xyxy
 
 SCORE_THRESHOLD = 0.005  # Darknet's validation threshold
@@ -47,8 +48,12 @@ class Truth(NamedTuple):
 
 
 @torch.no_grad()
-def score_nodes(model: Detector, images: Tensor | Sequence[Tensor], nodes: Sequence[int]) -> list[Scored]:
+def score_nodes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], nodes: Sequence[int]) -> list[Scored]:
     """Score every box for each of `nodes`. images: float [b, 3, h, w] in 0..1, or [3, h, w] each."""
+    at = torch.tensor(list(nodes), device=_device(model))
+    if isinstance(model, Borrowed):
+        theirs = model.score_nodes(images, nodes, SCORE_THRESHOLD)
+        return [_suppressed(boxes, objectness, objectness[:, None] * probs, at) for boxes, objectness, probs in theirs]
     batch, placed = model.place(images)
     region = model.region(batch)
     objectness = region.raw[..., 4].sigmoid()
@@ -56,15 +61,17 @@ def score_nodes(model: Detector, images: Tensor | Sequence[Tensor], nodes: Seque
     boxes = decode_xyxy(region.raw, model.head.anchors)[keep]
     probs = model.head.classes.log_probs_of(region.features[keep[:3]].float(), nodes, keep[3]).exp()
     scores = objectness[keep][:, None] * probs  # [kept, nodes]
-    at = torch.tensor(list(nodes), device=scores.device)
     return [
-        _suppressed(boxes[mine], objectness[keep][mine], scores[mine], at, placement)
+        _suppressed(place_back(boxes[mine], placement), objectness[keep][mine], scores[mine], at)
         for mine, placement in ((keep[0] == image, placement) for image, placement in enumerate(placed))
     ]
 
 
-def _suppressed(boxes: Tensor, objectness: Tensor, scores: Tensor, nodes: Tensor, placement: Placement) -> Scored:
-    boxes = place_back(boxes, placement)
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _suppressed(boxes: Tensor, objectness: Tensor, scores: Tensor, nodes: Tensor) -> Scored:
     row, column = (scores > SCORE_THRESHOLD).nonzero(as_tuple=True)
     values = scores[row, column]
     kept = batched_nms(boxes[row], values, column, NMS_IOU)[:MOST]
@@ -138,7 +145,7 @@ def score_data(
     tick: object = None,
 ) -> tuple[list[Scored], list[Truth]]:
     """Run a model over a data set of uint8 images and boxes, whose labels `label_nodes` [labels] takes to nodes."""
-    device = model.head.anchors.device
+    device = _device(model)
     found: list[Scored] = []
     truths: list[Truth] = []
     table = torch.as_tensor(label_nodes)

@@ -9,6 +9,7 @@ from wordtree import WordTree, WordTreeError, label_maps
 
 from . import models
 from .batchnorm import set_batchnorm
+from .borrowed import Borrowed
 from .cfg import flat_tree, named, names_of
 from .checkpoints import load_model
 from .detector import Detector
@@ -113,7 +114,7 @@ def load_detector(
 ) -> Detector:
     """`load`, for those who need boxes: a classifier's weights are refused."""
     model = load(weights, cfg, tree, names, mode)
-    if not isinstance(model, Detector):
+    if not isinstance(model, Detector | Borrowed):
         raise WordTreeError(f"weights {str(weights)!r} are a classifier's, which has no boxes; give a detector's")
     return model
 

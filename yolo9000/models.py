@@ -11,6 +11,7 @@ from torch import nn
 from wordtree import WordTree, WordTreeError
 from wordtree.errors import unknown
 
+from .borrowed import Borrowed
 from .cfg import Cfg, flat_tree, named, names_of
 from .classifier import TreeClassifier
 from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, MaxPool, Passthrough, Trunk
@@ -198,6 +199,8 @@ def build(options: dict[str, Any], tree: WordTree) -> Network:
     """The network that a model's `options` tell of, with random weights."""
     options = dict(options)
     name = options.pop("network", "yolo9000")  # the first runs had no other
+    if name == "plug-in":
+        return Borrowed(tree=tree, **options)  # type: ignore[return-value]
     if name == "from_cfg":
         return from_cfg(Cfg(options["cfg"], options["file"]), tree)
     functions = {"darknet19": darknet19, "yolo9000": yolo9000, "yolov2": yolov2, "yolov2_tiny": yolov2_tiny}

@@ -8,6 +8,7 @@ import torch
 
 from wordtree import WordTreeError
 
+from .borrowed import Borrowed
 from .checkpoints import load_model
 from .choice import Choice, Nodes
 from .detections import Detections
@@ -107,7 +108,9 @@ def stream(
 
     where = device_of(device)
     items = items_of(source)
-    model = weights if isinstance(weights, Detector) else fuse(load_detector(weights, mode=mode or "paper"))
+    model = weights if isinstance(weights, Detector | Borrowed) else load_detector(weights, mode=mode or "paper")
+    if model is not weights and isinstance(model, Detector):
+        model = fuse(model)
     if mode not in (None, model.mode):
         raise WordTreeError(f"mode {mode!r} for a model loaded in mode {model.mode!r}; load it with mode={mode!r}")
     model = copy.copy(model.to(where).eval())  # the same parameters; the threshold of this run is its own

@@ -181,7 +181,7 @@ def draw_scenes(model: Detector, target: Path, size: int, held_out: str | None =
     from .detections import Detections
 
     data = embedded.Pictures("unseen", count, size, seed=TEST_SEED, held_out=held_out)
-    device = model.head.anchors.device
+    device = next(model.parameters()).device
     scenes = [data[index][0] for index in range(count)]
     model.threshold = PICTURE_THRESHOLD
     with torch.no_grad():

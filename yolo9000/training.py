@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from wordtree import WordTreeError
 
 from . import models
+from .borrowed import OWN, Borrowed
 from .checkpoints import load_state, read_tensors, save_model, save_tensors
 from .config import Config, config_of
 from .darknet19 import Darknet19
@@ -98,9 +99,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         trunk = Darknet19(config.widths, config.counts)
         self.classifier = models.classifier(self.tree, trunk).to(self.device)
-        self.model = models.yolo9000(
-            self.tree, self.feed.anchors(2 ** (len(config.widths) - 1)), config.size, config.widths, config.counts
-        ).to(self.device)
+        self.model = self._detector().to(self.device)
         if self.device.type == "cpu":  # convolutions on the CPU are faster with channels last
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -112,10 +111,17 @@ class Trainer:
             raise WordTreeError(f"{directory} is a file; give a folder for the run") from None
         self._resume()
 
+    def _detector(self) -> Any:
+        config = self.config
+        if config.detector != OWN:
+            return Borrowed(config.detector, self.tree, config.size)
+        anchors = self.feed.anchors(2 ** (len(config.widths) - 1))
+        return models.yolo9000(self.tree, anchors, config.size, config.widths, config.counts)
+
     @property
     def classifier_steps(self) -> int:
-        """Steps of the first phase; none without image labels."""
-        return self.config.classifier_steps if self.feed.labelled else 0
+        """Steps of the first phase; none without image labels, or for a plug-in's detector."""
+        return self.config.classifier_steps if self.feed.labelled and self.config.detector == OWN else 0
 
     def train(self, bar: Progress, stopped: Callable[[], bool]) -> None:
         """Run what is left of both phases."""

@@ -135,6 +135,28 @@ class TreeDetector(nn.Module):
         sizes = [tuple(image.shape[-2:]) for image in images]
         return self.model.transform.postprocess(found, batch.image_sizes, sizes)  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def score_nodes(
+        self, images: Sequence[Tensor] | Tensor, nodes: Sequence[int], threshold: float
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Without a descent, of every box whose objectness is above a threshold: what some nodes are worth.
+
+        Args:
+            images: as for `forward`.
+            nodes: the nodes wanted.
+            threshold: on the objectness.
+
+        Returns:
+            one an image: boxes float [n, 4] in its pixels, objectness float [n], Pr(node) float [n, nodes].
+        """
+        batch, features, _ = self.look(images)
+        kept = self.keep(batch, features, threshold)
+        probs = self.head.classes.log_probs_of(kept.x, nodes).exp()
+        rows = [(kept.image == image).nonzero()[:, 0] for image in range(len(images))]
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        placed = self.model.transform.postprocess([{"boxes": kept.boxes[at]} for at in rows], batch.image_sizes, sizes)
+        return [(one["boxes"], kept.objectness[at], probs[at]) for one, at in zip(placed, rows, strict=True)]
+
     def name(self, kept: Kept, images: int) -> list[Detection]:
         """Descend at the boxes that are kept, and suppress relatives; boxes stay where they are."""
         if len(self.tree.group_start) == 1:

@@ -22,7 +22,13 @@ COCO_COLUMNS = 91  # the background, 80 classes, and ten numbers that COCO left 
 
 
 def build(
-    name: str, tree: WordTree, weights: Any = None, trunk_weights: Any = None, width: int = 256, **options: Any
+    name: str,
+    tree: WordTree,
+    weights: Any = None,
+    trunk_weights: Any = None,
+    width: int = 256,
+    size: int | None = None,
+    **options: Any,
 ) -> TreeDetector:
     """One of torchvision's detectors over a tree.
 
@@ -34,6 +40,8 @@ def build(
         trunk_weights: of the trunk alone, by torchvision's name ("DEFAULT"; torchvision downloads them), or a state
             dict of the detector's `backbone`.
         width: of the tree head's embedding.
+        size: pixels of an image's shorter side, the longer 5/3 of it at most; torchvision's where left out. SSD and
+            SSDlite keep to their own.
         options: torchvision's, such as min_size, max_size, trainable_backbone_layers.
 
     Raises:
@@ -48,6 +56,8 @@ def build(
     if name not in SUMMARIES:
         raise unknown("torchvision detector", name, SUMMARIES)
     given = isinstance(weights, Mapping)
+    if size is not None and not name.startswith("ssd"):
+        options |= {"min_size": size, "max_size": size * 5 // 3}
     one = 2 if name.startswith(("fasterrcnn", "ssd")) else 1  # a column for the background, where there is one
     if weights is None:
         options["num_classes"] = one

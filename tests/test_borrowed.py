@@ -1,0 +1,127 @@
+"""A plug-in's detector in yolo9000's own commands: trained, scored, saved, loaded, and used."""
+
+import sys
+
+import pytest
+import torch
+import wordtree_torchvision
+from conftest import TINY, command
+from torch import nn
+
+import yolo9000
+from wordtree import WordTree, WordTreeError, hookimpl, plugins
+from wordtree.plugins import Detector
+from yolo9000.borrowed import Borrowed
+from yolo9000.choice import Choice
+from yolo9000.evaluation import score_nodes
+
+NAME = "torchvision/ssdlite320_mobilenet_v3_large"
+TREE = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
+
+
+OPTIONS = {**TINY, "steps": 4, "test_scenes": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _offered():
+    """The plug-in, where the installed distribution is older than its entry point."""
+    added = None if NAME in plugins.detectors() else plugins.register(wordtree_torchvision)
+    yield
+    if added:
+        plugins.unregister(added)
+
+
+@pytest.fixture(scope="module")
+def run(_offered, tmp_path_factory):
+    return yolo9000.train(joint=True, detector=NAME, out=tmp_path_factory.mktemp("run"), progress=False, **OPTIONS)
+
+
+def test_a_run_of_a_plug_ins_detector_leaves_the_folder_of_any_run(run):
+    made = {file.name for file in run.directory.iterdir()}
+    assert {"weights.safetensors", "config.json", "metrics.csv", "evaluation.csv", "metrics.json"} <= made
+    assert "unseen/fine_under_boxed/mAP50" in run.metrics
+    written = run.weights.stat().st_mtime_ns
+    again = yolo9000.train(joint=True, detector=NAME, out=run.directory, progress=False, **OPTIONS)
+    assert again.weights.stat().st_mtime_ns == written  # it is finished
+    with pytest.raises(WordTreeError, match="detector"):
+        yolo9000.train(joint=True, out=run.directory, progress=False, **OPTIONS)
+
+
+def test_its_weights_load_and_detect_like_our_own(run):
+    model = yolo9000.load(run.weights)
+    assert isinstance(model, Borrowed)
+    assert model.name == NAME
+    photo = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
+    (found,) = yolo9000.detect(photo, weights=run.weights, threshold=0.0, tree_threshold=0.0)
+    assert len(found) > 0
+    assert found.tree == model.tree
+    assert all(found.tree.path(label) == path for label, path in zip(found.labels.tolist(), found.paths, strict=True))
+    (again,) = yolo9000.detect(photo, weights=model, threshold=0.0, tree_threshold=0.0)
+    assert torch.equal(found.scores, again.scores)
+    with pytest.raises(WordTreeError, match="it takes a tree_threshold"):
+        yolo9000.detect(photo, weights=model, level=1)
+
+
+def test_the_command_takes_a_detector_by_name(tmp_path):
+    done = command("train", "--detector", "torchvision/ssdlite", "--out", tmp_path / "x", "--set", "steps=1")
+    assert done.returncode != 0
+    assert "no detector 'torchvision/ssdlite'" in done.stderr
+    assert "torchvision/ssdlite320_mobilenet_v3_large" in done.stderr
+
+
+def test_boxes_are_scored_for_nodes_without_descent():
+    model = Borrowed(NAME, TREE, 96).eval()
+    images = torch.rand(2, 3, 96, 96)
+    for boxes, objectness, probs in model.score_nodes(images, [0, 2, 3], 0.005):
+        assert len(boxes) == len(objectness) == len(probs) > 0
+        torch.testing.assert_close(probs[:, 1] + probs[:, 2], probs[:, 0])  # dog and cat are all animals there are
+        assert (objectness > 0.005).all()
+        assert (boxes >= 0).all()
+        assert (boxes <= 96).all()
+    scored = score_nodes(model, images, [2])
+    assert all((one.nodes == 2).all() and len(one.boxes) for one in scored)
+
+
+class Stranger(nn.Module):
+    """One box for every image, a dog by .6 of an animal; the contract, and nothing else."""
+
+    def __init__(self, tree):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.threshold = self.tree_threshold = 0.5
+
+    def forward(self, images, targets=None):
+        if self.training:
+            return {"my_boxes": self.weight, "tree": 2 * self.weight, "sureness": 3 * self.weight, "more": self.weight}
+        one = {
+            "boxes": torch.tensor([[1.0, 2, 30, 40]]),
+            "labels": torch.tensor([2]),
+            "scores": torch.tensor([0.5]),
+            "objectness": torch.tensor([0.9]),
+            "paths": [(0, 2)],
+            "path_probs": torch.tensor([[0.8, 0.6]]),
+        }
+        return [one] * len(images)
+
+
+@hookimpl
+def register_detectors():
+    return [Detector("stranger", Stranger)]
+
+
+def test_a_detector_that_has_the_contract_alone_is_scored_by_its_paths():
+    name = plugins.register(sys.modules[__name__])
+    try:
+        model = Borrowed("stranger", TREE, 96)
+    finally:
+        plugins.unregister(name)
+    losses = model.train()(torch.rand(1, 3, 9, 9), [{}])
+    assert {key: float(loss.detach()) for key, loss in losses.items()} == {
+        "box": 1.0, "objectness": 4.0, "tree": 2.0, "image_label": 0.0,
+    }  # fmt: skip
+    ((boxes, _, probs),) = model.eval().score_nodes(torch.rand(1, 3, 64, 64), [2, 0, 1], 0.01)
+    torch.testing.assert_close(probs, torch.tensor([[0.6, 0.8, 0.0]]))
+    assert boxes.tolist() == [[1.0, 2.0, 30.0, 40.0]]
+    assert model.inner.tree_threshold == 0.0
+    model(torch.rand(1, 3, 64, 64), choice=Choice(0.7))
+    assert model.inner.tree_threshold == 0.7
