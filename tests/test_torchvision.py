@@ -346,6 +346,25 @@ def test_the_pull_of_an_image_label_ends_at_the_papers_overlap():
     assert (slope[3:] == 0).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_to_bfloat16_trains_and_keeps_boxes_and_scores_in_float32(kind):
+    ours = attach(tiny(kind, 3), TREE, [*[None] * BACKGROUND[kind], "dog", "cat", "oak"]).train()
+    known = torch.tensor([True, False, True, True, False, True, True])
+    targets = [{**scene([2, 5]), "known": known}, {"labels": torch.tensor([3])}]
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses.append(ours(IMAGES[:2], targets))
+    for name, loss in losses[0].items():
+        torch.testing.assert_close(losses[1][name].float(), loss, rtol=0.1, atol=0.1)
+    sum(losses[1].values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in ours.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = shown(ours, IMAGES, 0.05)
+    assert {one[name].dtype for one in found for name in ("boxes", "scores", "objectness")} == {torch.float32}
+
+
 # ---------------------------------------------------------------------- what a pretrained detector knows
 
 
@@ -666,3 +685,14 @@ def test_the_benchmark_of_cost_runs_and_counts_a_naive_head():
         lines[name] = done.stdout.splitlines()[-1]
     assert "195 M, 7.59 GB" in lines["retinanet_resnet50_fpn"]
     assert re.search(r"large +\d+ +\d+ +\d\.\d\d +\d+ +\d+ +\d\.\d\d", lines["ssdlite320_mobilenet_v3_large"])
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning", "ignore:SSD always returns:UserWarning")
+def test_the_detector_inside_can_still_be_scripted():
+    """The descent follows the data, so a detector over a tree cannot; the page says to export what is inside."""
+    ours = attach(tiny("ssd", 1), TREE).eval()
+    scripted = torch.jit.script(ours.model)
+    _, found = scripted(IMAGES[:1])
+    torch.testing.assert_close(found[0]["boxes"], ours.model(IMAGES[:1])[0]["boxes"])
+    with pytest.raises((RuntimeError, torch.jit.frontend.NotSupportedError)):
+        torch.jit.script(ours)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -26,9 +25,9 @@ class Trunk(nn.Module):
         self.low = nn.Conv2d(3, channels, 8, stride=8)
         self.high = nn.Conv2d(channels, channels, 2, stride=2)
 
-    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         low = self.low(x).relu()
-        return OrderedDict([("0", low), ("1", self.high(low).relu())])
+        return {"0": low, "1": self.high(low).relu()}
 
 
 def tiny(kind: str, classes: int, seed: int = 0, spread: float = 3.0, **options: Any) -> Any:

@@ -17,6 +17,7 @@ from .detector import (
     Target,
     TreeDetector,
     best_class,
+    exact,
     log_sigmoid,
     not_background,
     pull,
@@ -111,7 +112,7 @@ class DenseTreeDetector(TreeDetector):
 
     def decode(self, seen: Seen, batch: ImageList, image: Tensor, at: Tensor) -> Tensor:
         """Boxes of some anchors, cut at the edge of their images. -> float [rows, 4] xyxy."""
-        coded, anchors = seen.boxes["bbox_regression"][image, at], seen.anchors[image, at]
+        coded, anchors = exact(seen.boxes["bbox_regression"][image, at]), seen.anchors[image, at]
         coder = self.model.box_coder
         boxes = coder.decode(coded, anchors) if isinstance(self.model, FCOS) else coder.decode_single(coded, anchors)
         return clipped(boxes, batch, image)

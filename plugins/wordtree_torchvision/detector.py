@@ -191,8 +191,7 @@ class TreeDetector(nn.Module):
 
     def _all_classes(self, kept: Kept) -> tuple[Tensor, Tensor, Tensor]:
         """Of a flat tree: each box and class above the threshold. -> row, node, log Pr(node), [listed] each."""
-        logits = self.head.classes(kept.x)  # [kept, nodes]
-        log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
+        log_probs = exact(self.head.classes(kept.x)).log_softmax(1)  # [kept, nodes]
         row, node = (kept.objectness[:, None] * log_probs.exp() > self.threshold).nonzero(as_tuple=True)
         return row, node, log_probs[row, node]
 
@@ -290,16 +289,22 @@ def pull(log_objectness: Tensor) -> Tensor:
     return torch.where(log_objectness < math.log(aim), cost, torch.zeros_like(cost))
 
 
+def exact(values: Tensor) -> Tensor:
+    """At least float32: what autocast made shorter is too coarse for pixels and for small probabilities."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def best_class(columns: Tensor) -> Tensor:
     """Of independent sigmoids: the logit of the likeliest class."""
-    return columns.amax(-1)
+    return exact(columns.amax(-1))
 
 
 def not_background(columns: Tensor) -> Tensor:
     """Of a softmax whose first column is the background: the logit of all others together."""
+    columns = exact(columns)
     return columns[..., 1:].logsumexp(-1) - columns[..., 0]
 
 
 def log_sigmoid(objectness: Tensor) -> Tensor:
-    """log of the objectness, from its logit, in float32 or wider."""
-    return logsigmoid(objectness.to(torch.promote_types(objectness.dtype, torch.float32)))
+    """log of the objectness, from its logit."""
+    return logsigmoid(exact(objectness))

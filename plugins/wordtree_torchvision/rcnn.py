@@ -10,7 +10,18 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import remove_small_boxes
 
 from .dense import clipped
-from .detector import KNOWN_OBJECTNESS, Kept, Rows, Target, TreeDetector, log_sigmoid, not_background, pull, softened
+from .detector import (
+    KNOWN_OBJECTNESS,
+    Kept,
+    Rows,
+    Target,
+    TreeDetector,
+    exact,
+    log_sigmoid,
+    not_background,
+    pull,
+    softened,
+)
 
 SMALLEST = 1e-2  # pixels of a side; torchvision leaves smaller boxes out
 
@@ -40,7 +51,7 @@ class TreeRCNN(TreeDetector):
         read, columns, logits, coded = self.see(batch, features, proposals)
         objectness = log_sigmoid(logits).exp()
         image = torch.cat([torch.full((len(part),), at, device=part.device) for at, part in enumerate(proposals)])
-        boxes = clipped(self.model.roi_heads.box_coder.decode(coded, proposals)[:, 0], batch, image)
+        boxes = clipped(self.model.roi_heads.box_coder.decode(exact(coded), proposals)[:, 0], batch, image)
         large = remove_small_boxes(boxes, SMALLEST)
         at = large[objectness[large] > threshold]
         return Kept(image[at], boxes[at], objectness[at], self.rows(read[at], columns[at]))
