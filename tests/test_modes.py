@@ -62,6 +62,22 @@ def test_an_unknown_mode_is_refused_with_the_known_ones():
         dense_detector(flat(3), torch.ones(1, 2), "darkent")
 
 
+@pytest.mark.parametrize(
+    ("attribute", "given", "meant"),
+    [
+        ("score", "produkt", "product"),
+        ("suppression", "realtives", "relatives"),
+        ("rule", "pth", "path"),
+        ("placement", "stretched", "stretch"),
+    ],
+)
+def test_an_attribute_set_to_what_is_not_known_is_refused_with_what_is(attribute, given, meant):
+    model = models.yolo9000(random_tree(9), size=64, widths=(4, 4), counts=(1, 1)).eval()
+    setattr(model, attribute, given)
+    with pytest.raises(WordTreeError, match=f"'{given}'.*did you mean '{meant}'"):
+        model([torch.rand(3, 30, 50)])
+
+
 def test_the_modes_place_an_image_as_they_say():
     model = models.yolo9000(flat(3), size=64, widths=(4, 4), counts=(1, 1))
     image = torch.rand(3, 30, 50)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError
+from wordtree.errors import unknown
 from wordtree.nn.suppression import rank
 
 from .batchnorm import set_batchnorm
@@ -18,7 +19,7 @@ from .darknet19 import Darknet19, Passthrough, Trunk
 from .head import Region, RegionHead
 from .images import Placement, clip, place, place_boxes, unplace
 from .loss import RULES, LossScales, Target, region_losses
-from .modes import Mode, batchnorm_of, find_mode
+from .modes import SCORES, Mode, batchnorm_of, find_mode
 from .region import decode_xyxy
 
 Detection = dict[str, Any]
@@ -214,6 +215,8 @@ class Detector(nn.Module):
         tree_threshold = self.tree_threshold if choice.tree_threshold is None else choice.tree_threshold
         scope = choice.scope(self.tree, anchor.device)
         walked = self.head.classes.walk(cell, tree_threshold, self.rule, anchor, scope)
+        if self.score not in SCORES:
+            raise unknown("score", self.score, SCORES)
         scores = objectness
         if self.score == "product":
             scores = objectness * walked.log_probs.exp().to(objectness.dtype)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from wordtree.errors import unknown
 
+SCORES = ("product", "objectness")
+
 
 @dataclass(frozen=True)
 class Mode:
