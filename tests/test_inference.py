@@ -182,6 +182,8 @@ def test_one_fused_convolution_takes_maps_of_any_size_and_its_copy_packs_its_own
         other = copy.deepcopy(fused)
         other.weight.zero_()  # what was packed of the first is not the copy's
         assert relative(other(x), nn.functional.leaky_relu(other.bias, 0.1)[None, :, None, None]) < 1e-6
+        packed = fused._packed
+        assert fused.to("cpu")._packed is packed
         torch.testing.assert_close(
             fused.double()(x.double()).float(), nn.functional.leaky_relu(convolution(x), 0.1), rtol=1e-4, atol=1e-5
         )

@@ -114,8 +114,11 @@ class FusedConv(nn.Module):
             return ops._convolution_pointwise(x, self._packed, self.bias, *shape, *after)  # type: ignore[no-any-return]
 
     def _apply(self, fn: Any, recurse: bool = True) -> "FusedConv":
-        self._packed = None
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return]
+        before = self.weight.data_ptr(), self.weight.dtype
+        super()._apply(fn, recurse)
+        if (self.weight.data_ptr(), self.weight.dtype) != before:  # `.to` where it is already leaves it packed
+            self._packed = None
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}  # a copy packs its own
