@@ -59,7 +59,7 @@ class TreeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """All logits, the dense form: float [..., features] -> [..., nodes], or [..., copies, nodes] with copies."""
-        if not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             x = x.to(self.weight.dtype)  # of a network in half precision
         logits = nn.functional.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
         return logits if self.copies == 1 else logits.unflatten(-1, (self.copies, len(self.tree)))
