@@ -523,6 +523,7 @@ def test_a_camera_runs_until_ctrl_c_and_its_clip_plays(tiny_run, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=ALONE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     lines = [process.stdout.readline() for _ in range(6)]  # it is detecting
     process.send_signal(signal.SIGINT)
