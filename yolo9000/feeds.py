@@ -231,10 +231,12 @@ class RecordsFeed:
 
     def about(self) -> str:
         """See `Feed`."""
-        told = [
-            f"{source.name} ({len(records)} {'image labels' if records.labelled.all() else 'images with boxes'})"
-            for source, records in zip(self.given, self.records, strict=True)
-        ]
+        told = []
+        for source, records in zip(self.given, self.records, strict=True):
+            named = int(records.labelled.sum())
+            counts = {"images with boxes": len(records) - named, "image labels": named}
+            said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            told.append(f"{source.name} ({said})")
         knows = "It knows the classes of their label maps and what stands above them."
         return f"Trained on {', '.join(told)} over {self.tree}. {knows}"
 
