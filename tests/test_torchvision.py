@@ -441,9 +441,6 @@ def test_the_order_of_a_pretrained_detectors_boxes_is_kept_at_step_0(kind, least
     assert tau(best, score) > least
 
 
-# ---------------------------------------------------------------------- suppression
-
-
 # ---------------------------------------------------------------------- odd inputs
 
 

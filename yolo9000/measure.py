@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from wordtree import LabelMap, WordTree, WordTreeError
 from wordtree.formats import write_whole
 
+from .borrowed import Borrowed
 from .data.augment import AUGMENTATIONS, classifier_view, stream
 from .data.records import CROWD, DIFFICULT, GROUP, Records
 from .detector import Detector
@@ -82,6 +83,10 @@ def evaluate_run(
     sources = run.used("test")
     if not sources:
         raise WordTreeError(f"{run.path} has no source to test on; give one with `use: test`")
+    if sizes and isinstance(model, Borrowed):
+        raise WordTreeError(
+            f"sizes {list(sizes)} for {model.name}, a plug-in's, built for {model.size}; leave them out"
+        )
     for size in sizes:
         if size < model.trunk.stride or size % model.trunk.stride:
             raise WordTreeError(f"a size of {size} pixels; this trunk takes multiples of {model.trunk.stride}")
@@ -205,7 +210,14 @@ def score_names(
             log_probs = model(torch.stack(views).to(_device(model)).float() / 255)
             found.append(log_probs[:, list(nodes)].exp().double().cpu().numpy())
             continue
-        batch, _ = model.place([image.to(_device(model)).float() / 255 for image in images])
+        placed = [image.to(_device(model)).float() / 255 for image in images]
+        if isinstance(model, Borrowed):
+            theirs = model.score_nodes(placed, nodes, SCORE_THRESHOLD)
+            none = torch.zeros(1, len(nodes), device=_device(model))  # for an image without a box
+            most = [torch.cat((none, each[:, None] * probs)).amax(0) for _, each, probs in theirs]
+            found.append(torch.stack(most).double().cpu().numpy())
+            continue
+        batch, _ = model.place(placed)
         region = model.region(batch)
         objectness = region.raw[..., 4].sigmoid()
         keep = (objectness > SCORE_THRESHOLD).nonzero(as_tuple=True)
