@@ -10,7 +10,7 @@ demo: venv  ## train jointly on the embedded set, evaluate, draw; about ten minu
 	$(BIN)/yolo9000 train --joint --out runs/demo
 
 test: venv lint  ## lint, format, types, tests; what was skipped, and why
-	$(BIN)/python -m pytest -m "not slow" -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -rs -n 2
 
 nightly: venv  ## the slow proofs too
 	$(BIN)/python -m pytest
