@@ -38,7 +38,7 @@ from yolo9000.hardware import device_of
 from yolo9000.inference import FusedConv, Graphed, fuse
 from yolo9000.tables import cfg_of
 from yolo9000.timing import Step, machine, peak_bytes, ratio, timed, turns
-from yolo9000.weights import save_weights
+from yolo9000.weights import Header, save_weights
 
 SIZES = (288, 352, 416, 480, 544, 608)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -293,7 +293,7 @@ def write_darknet(model: Detector, image: Tensor, folder: Path) -> None:
     for size in range(8):
         for letter in range(32, 127):
             (letters / f"{letter}_{size}.png").write_bytes(blank)
-    save_weights(model, folder / "x.weights")
+    save_weights(model, folder / "x.weights", header=Header(0, 1, 0, 0))  # which every release reads
     array = (image * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(array).save(folder / "x.png")
 
