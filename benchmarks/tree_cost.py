@@ -168,7 +168,7 @@ def main() -> None:
         f"{torch.get_num_threads()} threads, load average {os.getloadavg()[0]:.2f}, batch {given.batch}, "
         f"{given.rounds} rounds"
     )
-    print(f"tree: {given.tree or 'generated'}, {described(tree)}")
+    print(f"tree: {given.tree or 'that of YOLO9000'}, {described(tree)}")
     compare("training", flat.train, vast.train, given.rounds, device)
     flat.look_trained(), vast.look_trained()
     print(f"boxes found an image: {flat.detect() / given.batch:.1f} flat, {vast.detect() / given.batch:.1f} tree")
