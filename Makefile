@@ -32,7 +32,7 @@ format: venv
 
 pins: venv  ## renew requirements.txt: versions alone, for every platform, no address
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
-		--no-emit-index-url --no-annotate --no-header --output-file requirements.txt pyproject.toml
+		--no-annotate --no-header --output-file requirements.txt pyproject.toml
 
 venv: $(VENV)/ready
 

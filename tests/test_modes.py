@@ -8,6 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from dense_head import DenseHead
 from strategies import random_tree
 from torch import Tensor, nn
 
@@ -18,7 +19,6 @@ from yolo9000.batchnorm import set_batchnorm
 from yolo9000.boxes import cxcywh_to_xyxy
 from yolo9000.choice import Choice
 from yolo9000.detector import Detector
-from yolo9000.head import DenseHead
 from yolo9000.images import PLACEMENTS, Placement, place
 from yolo9000.modes import MODES, Mode
 from yolo9000.region import decode

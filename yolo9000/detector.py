@@ -56,16 +56,8 @@ class Detector(nn.Module):
         size: pixels of the square input.
 
     Attributes, to be set at any time; `set_mode` sets all but the last four:
-        threshold: on the score.
-        tree_threshold: how sure each step of the descent must be.
-        iou: the overlap above which lesser boxes are suppressed.
-        rule: of the descent, see `wordtree.nn.descend`.
-        placement: how an image is laid on the input, see `images.place`.
-        score: "product", objectness x Pr(node); or "objectness" alone, with a tree.
-        suppression: with a tree, among which boxes: "relatives", "all", or the "same" node's, see `boxes.suppress`.
-        clip: cut boxes to the image before they are compared, not only after.
-        candidates: at most so many boxes an image are looked at, the likeliest; None for all above the threshold.
-        detections: at most so many an image, the best; None for all.
+        threshold, tree_threshold, iou, rule, placement, score, suppression, clip, candidates, detections: what readings
+            of YOLO9000 differ in, see `modes.Mode`.
         mode: the name of the reading that was set, see `modes`.
         loss_rules: the reading of the loss, one of `loss.RULES`.
         seen: images trained on, the batch at hand included, for readings whose loss asks; whoever trains counts.
