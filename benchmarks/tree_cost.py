@@ -28,7 +28,7 @@ from wordtree import WordTree
 from yolo9000 import models
 from yolo9000.config import Config
 from yolo9000.hardware import autocast_of, device_of
-from yolo9000.training import _optimizer
+from yolo9000.schedule import optimizer_of
 
 ANCHORS = [[1.5, 1.6], [3.2, 3.0], [5.2, 5.4]]  # about what the dimension clusters of the demo's scenes are
 BOXES = 3  # a scene
@@ -58,7 +58,7 @@ class Bench:
         if device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
             self.images = self.images.contiguous(memory_format=torch.channels_last)
-        self.optimizer = _optimizer(self.model, config)
+        self.optimizer = optimizer_of(self.model, config)
         self.autocast = autocast_of(config.precision, device)
         random = np.random.RandomState(1)
         self.targets = [self.target(random, boxed=at < batch // 2) for at in range(batch)]

@@ -15,9 +15,10 @@ from wordtree import WordTreeError
 from yolo9000 import models
 from yolo9000.batchnorm import set_batchnorm
 from yolo9000.cfg import Cfg
+from yolo9000.config import Config, config_of
 from yolo9000.detector import Detector
 from yolo9000.loss import region_loss, region_losses
-from yolo9000.schedule import darknet_sgd, learning_rate
+from yolo9000.schedule import darknet_sgd, learning_rate, one_cycle, optimizer_of, rate_of
 from yolo9000.weights import load_weights, save_weights
 
 # ---------------------------------------------------------------------- the original program's runs
@@ -169,6 +170,74 @@ def test_burn_in_is_of_every_policy_since_2017_and_of_poly_alone_before():
     poly = net_of(learning_rate=0.1, burn_in=100, policy="poly", power=4, max_batches=1000)
     for mode in ("darknet", "darknet-2018"):
         assert learning_rate(poly, 50, mode) == pytest.approx(0.1 * 0.5**4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "net"),
+    [
+        ({"policy": "constant"}, {}),
+        ({"policy": "constant", "burn_in": 7}, {"burn_in": 7}),
+        (
+            {"policy": "steps", "burn_in": 5, "power": 2.0, "steps_at": (10, 20), "scales": (0.1, 0.5)},
+            {"policy": "steps", "burn_in": 5, "power": 2, "steps": "10,20", "scales": ".1,.5"},
+        ),
+        (
+            {"policy": "steps", "steps_at": (-1, 9), "scales": (0.1, 10.0)},
+            {"policy": "steps", "steps": "-1,9", "scales": ".1,10"},
+        ),
+        ({"policy": "poly", "burn_in": 3}, {"policy": "poly", "burn_in": 3, "max_batches": 30, "power": 4}),
+    ],
+)  # fmt: skip
+def test_a_runs_rate_is_that_of_a_cfg_of_the_same_numbers_update_by_update(settings, net):
+    section = net_of(learning_rate=0.1, **net)
+    run = Config(rate=0.1, steps=30, **settings)
+    names = Config(classifier_rate=0.1, classifier_policy=run.policy, **(settings | {"policy": run.policy}))
+    for done in range(30):
+        assert rate_of(run, done, 30) == learning_rate(section, done + 1)
+        assert rate_of(names, done, 30, classify=True) == learning_rate(section, done + 1)
+
+
+def test_one_cycle_is_what_a_run_has_where_nothing_is_said():
+    config = Config()
+    assert [rate_of(config, done, 200) for done in (0, 16, 199)] == [1e-3 * one_cycle(d / 200) for d in (0, 16, 199)]
+    assert rate_of(config, 0, 200, classify=True) == 3e-3 * 0.05
+    assert one_cycle(0.08) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"policy": "cosine"}, "policy 'cosine'.*one-cycle"),
+        ({"optimizer": "sdg"}, "sgd"),
+        ({"policy": "steps"}, "give both with policy=steps"),
+        ({"steps_at": [5], "scales": [0.1]}, "give both with policy=steps"),
+        ({"policy": "steps", "steps_at": [5, 6], "scales": [0.1]}, "a factor above 0 for each update"),
+        ({"policy": "steps", "steps_at": [5], "scales": [0.0]}, "a factor above 0 for each update"),
+        ({"burn_in": 100}, "one-cycle warms up by itself"),
+        ({"policy": "constant", "burn_in": -1}, "burn_in of -1"),
+        ({"policy": "poly", "power": 0}, "power of 0"),
+    ],
+)
+def test_numbers_that_are_no_schedule_are_refused(settings, message):
+    with pytest.raises(WordTreeError, match=message):
+        config_of(settings)
+
+
+def test_sgd_of_a_run_is_that_of_a_cfg():
+    torch.manual_seed(3)
+    ours, theirs = (nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    config = Config(optimizer="sgd", rate=0.1, momentum=0.5, decay=0.25)
+    optimizers = optimizer_of(ours, config), darknet_sgd(theirs, net_of(learning_rate=0.1, momentum=0.5, decay=0.25))
+    for number in range(3):
+        picture = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(number))
+        for module, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            module(picture).pow(2).sum().backward()
+            optimizer.step()
+    for one, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert isinstance(optimizer_of(ours, Config()), torch.optim.AdamW)
 
 
 def test_what_is_no_schedule_is_refused_by_line():

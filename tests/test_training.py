@@ -316,7 +316,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tm
         return {key: value * (float("nan") if self.step >= 7 else 1.0) for key, value in losses.items()}
 
     monkeypatch.setattr(training.Trainer, "_step", broken)
-    with pytest.raises(WordTreeError, match=r"at step 10; the last checkpoint is kept: try a lower rate"):
+    with pytest.raises(WordTreeError, match=r"at step 10; the last checkpoint is kept; try a rate below"):
         yolo9000.train(joint=True, out=tmp_path, progress=False, **TINY)
     assert read_tensors(tmp_path / "checkpoint.safetensors")[1]["step"] == 8
 

@@ -8,6 +8,9 @@ from typing import Any
 from wordtree import WordTreeError
 from wordtree.errors import unknown
 
+POLICIES = ("one-cycle", "constant", "steps", "poly")
+OPTIMIZERS = ("adamw", "sgd")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -25,7 +28,13 @@ class Config:
         steps, batch, shares, size, sizes, rate: then boxes and names together; shares are boxed : labelled pictures of
             a batch (the paper has 1 : 4); `size` is that of the pictures and of detection, `sizes` take turns every 10
             steps (the paper's multi-scale training).
-        decay, momentum: of the optimiser; decay on convolution weights only.
+        policy, classifier_policy: how the rate goes over the phase's steps, one of `schedule.POLICIES`: "one-cycle" (up
+            in a line, down in a half cosine), or Darknet's "constant", "steps" and "poly".
+        burn_in, power: of Darknet's policies, in either phase: the rate grows as (update / burn_in) ^ power while the
+            update is below `burn_in`; "poly" falls as (1 - update / steps) ^ power.
+        steps_at, scales: of "steps", in either phase: from update steps_at[i] on the rate is times scales[i].
+        optimizer: "adamw", or "sgd" as Darknet's.
+        decay, momentum: of the optimiser; decay on convolution and classifier weights only.
         average: of the weights' running mean, which is what is saved.
         widths, counts, anchors: of the network.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
@@ -53,6 +62,13 @@ class Config:
     size: int = 160
     sizes: tuple[int, ...] = (128, 160, 192)
     rate: float = 1e-3
+    policy: str = "one-cycle"
+    classifier_policy: str = "one-cycle"
+    burn_in: int = 0
+    power: float = 4.0
+    steps_at: tuple[int, ...] = ()
+    scales: tuple[float, ...] = ()
+    optimizer: str = "adamw"
     decay: float = 5e-3
     momentum: float = 0.9
     average: float = 0.998
@@ -88,8 +104,10 @@ class Config:
             raise WordTreeError(f"widths {self.widths} and counts {self.counts}; give one odd count a width")
         if self.classifier_steps < 0:
             raise WordTreeError(f"classifier_steps of {self.classifier_steps}; give 0 or more")
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
+        check_policy(self)
         stride = 2 ** (len(self.widths) - 1)
         for side in (self.size, *self.sizes, *self.classifier_sizes):
             if side < stride or side % stride or side > LARGEST:
@@ -107,7 +125,32 @@ COUNTS = (
     "batch", "classifier_batch", "steps", "size", "anchors", "test_scenes", "checkpoint_every",
     "classifier_pictures", "boxed_pictures", "labelled_pictures",
 )  # fmt: skip
-PRECISIONS = ("auto", "float32", "bfloat16")
+CHOICES = {
+    "precision": ("auto", "float32", "bfloat16"),
+    "policy": POLICIES,
+    "classifier_policy": POLICIES,
+    "optimizer": OPTIMIZERS,
+}
+
+
+def check_policy(config: Config) -> None:
+    """Refuse numbers of a policy that no phase has, or that cannot be."""
+    used = {config.policy, config.classifier_policy}
+    steps = bool(config.steps_at or config.scales)
+    whole = all(type(step) is int for step in config.steps_at)
+    if len(config.steps_at) != len(config.scales) or not whole or not all(0 < one < math.inf for one in config.scales):
+        raise WordTreeError(
+            f"steps_at {config.steps_at} and scales {config.scales}; give a factor above 0 for each update"
+        )
+    if steps != ("steps" in used):
+        raise WordTreeError(f"policy {config.policy} with steps_at {config.steps_at}; give both with policy=steps")
+    if config.burn_in < 0 or (config.burn_in and used == {"one-cycle"}):
+        raise WordTreeError(
+            f"burn_in of {config.burn_in} with policy {config.policy}; give 0 or more to constant, steps or poly "
+            "(one-cycle warms up by itself)"
+        )
+    if not 0 < config.power < math.inf:
+        raise WordTreeError(f"power of {config.power}; give a number above 0, such as 4")
 
 
 def config_of(options: dict[str, Any]) -> Config:

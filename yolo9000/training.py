@@ -31,6 +31,7 @@ from .loading import load_detector
 from .reports import Progress
 from .runfile import run_of
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
+from .schedule import optimizer_of, rate_of
 
 
 def train(
@@ -132,14 +133,14 @@ class Trainer:
         last = self.classifier_steps + config.steps
         if self.step < self.classifier_steps:
             names = Phase("names", config.classifier_steps, config.classifier_batch, config.classifier_sizes, True)
-            self._run(names, self.classifier, 0, config.classifier_rate, bar, stopped)
+            self._run(names, self.classifier, 0, bar, stopped)
         if self.step == self.classifier_steps:
             self._start_from_classifier()
         if self.step == last:  # stopped while it was being evaluated
             return
         title = "boxes and names" if self.feed.labelled else "boxes"
         phase = Phase(title, config.steps, config.batch, config.sizes)
-        self._run(phase, self.model, self.classifier_steps, config.rate, bar, stopped)
+        self._run(phase, self.model, self.classifier_steps, bar, stopped)
 
     def save_weights(self) -> Path:
         """Write the averaged weights as a model that `yolo9000.load` reads."""
@@ -156,13 +157,12 @@ class Trainer:
         phase: Phase,
         module: nn.Module,
         first: int,
-        rate: float,
         bar: Progress,
         stopped: Callable[[], bool],
     ) -> None:
         """What is left of a phase whose first step is number `first` of the run."""
         config = self.config
-        self.optimizer = _optimizer(module, config)
+        self.optimizer = optimizer_of(module, config)
         self._load_optimizer(module)
         batches = self.feed.batches(phase, self.step - first, bar, stopped)
         module.train()
@@ -171,8 +171,9 @@ class Trainer:
         began, before = time.monotonic(), self.seconds
         for images, targets in batches:
             within = self.step - first
+            rate = rate_of(config, within, phase.steps, phase.classify)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate * one_cycle(within / phase.steps)
+                group["lr"] = rate
             losses = self._step(module, images, targets, phase.size_at(within, config.seed))
             self.step += 1
             self.seconds = before + time.monotonic() - began
@@ -181,7 +182,7 @@ class Trainer:
                 values = {key: float(value) for key, value in losses.items()}
                 if not all(map(math.isfinite, values.values())):
                     raise WordTreeError(
-                        f"loss {values} at step {self.step}; the last checkpoint is kept: try a lower rate than {rate}"
+                        f"loss {values} at step {self.step}; the last checkpoint is kept; try a rate below {rate:g}"
                     )
                 log.write(self.step, phase.title, self.seconds, self.optimizer.param_groups[0]["lr"], values)
             bar.advance(sum(losses.values()) if self.step % 10 == 0 else None)
@@ -330,21 +331,6 @@ def mirrored(images: Tensor, targets: list[dict[str, Tensor]], seed: int) -> tup
             target = {**target, "boxes": torch.stack((width - right, top, width - left, bottom), dim=1)}
         ready.append(target)
     return images, ready
-
-
-def one_cycle(done: float, warm: float = 0.08) -> float:
-    """The share of the peak rate when `done` of the steps are done: up in a line, down in a half cosine."""
-    if done < warm:
-        return 0.05 + 0.95 * done / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
-
-
-def _optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW, decay on convolution and classifier weights only."""
-    decayed = [p for p in module.parameters() if p.dim() > 1]
-    plain = [p for p in module.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.rate, betas=(config.momentum, 0.99), fused=True)
 
 
 @contextlib.contextmanager
