@@ -33,7 +33,7 @@ def shape_iou(a: Tensor, b: Tensor) -> Tensor:
 
     The distance of dimension clusters (paper section 2), and the rule that gives a truth its anchor.
     """
-    overlap = torch.minimum(a[:, None], b[None]).prod(-1)
+    overlap = torch.minimum(a[:, None, 0], b[None, :, 0]) * torch.minimum(a[:, None, 1], b[None, :, 1])
     return overlap / (a.prod(-1)[:, None] + b.prod(-1)[None] - overlap)
 
 

@@ -262,24 +262,33 @@ def evaluate(
 
 @app.command()
 def anchors(
-    k: Annotated[int, typer.Option("-k", help="How many priors.")] = 3,
-    size: Annotated[int, typer.Option(help="Pixels of the pictures.")] = 160,
-    stride: Annotated[int, typer.Option(help="Pixels a cell.")] = 16,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="embedded; a run.yaml; COCO's .json; a data .yaml; Open Images' .csv; a folder of .xml or of .txt; a "
+            "Darknet list."
+        ),
+    ] = "embedded",
+    k: Annotated[str, typer.Option("-k", "--k", help="How many priors, or a range such as 1-15.")] = "",
+    size: Annotated[int | None, typer.Option(help="Pixels of the network's input; the run's, 160 or 416.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Pixels a cell; the run's, 16 or 32.")] = None,
+    distance: Annotated[str, typer.Option(help="iou, as the paper, or squared, the Euclidean k-means.")] = "iou",
+    curve: Annotated[bool, typer.Option("--curve", help="k from 1 to 15: a table, a CSV and a plot.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="The paper's Table 1: by squared error, by IoU, hand-picked.")
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Hand-picked priors: faster-rcnn, voc-2017, coco-2017, ..., a cfg, a text; any number."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder of the CSV and the plot.")] = Path("runs/anchors"),
+    seed: Annotated[int, typer.Option(help="Of the starts of k-means.")] = 0,
 ) -> None:
-    """Dimension clusters of the embedded set's training boxes, in cells."""
-    import torch
+    """Dimension clusters of a data set's boxes, in cells and in pixels; their curve; against hand-picked priors."""
+    from .anchors import run_anchors
 
-    from .anchors import dimension_clusters
-    from .data.embedded import Pictures
-
-    if size < 32 or stride < 1:
-        raise WordTreeError(f"pictures of {size} pixels in cells of {stride}; give at least 32 and 1")
-    scenes = Pictures("boxed", 300, size)
-    boxes = torch.cat([scenes[index][1]["boxes"] for index in range(len(scenes))])
-    priors, mean_iou = dimension_clusters((boxes[:, 2:] - boxes[:, :2]) / stride, k)
-    for width, height in priors.tolist():
-        typer.echo(f"{width:.4f}, {height:.4f}")
-    typer.echo(f"mean IoU {mean_iou:.3f} over {len(boxes)} boxes", err=True)
+    for line in run_anchors(data, k, size, stride, distance, curve, compare, tuple(against or ()), out, seed):
+        typer.echo(line)
 
 
 @app.command()

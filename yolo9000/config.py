@@ -36,7 +36,8 @@ class Config:
         optimizer: "adamw", or "sgd" as Darknet's.
         decay, momentum: of the optimiser; decay on convolution and classifier weights only.
         average: of the weights' running mean, which is what is saved.
-        widths, counts, anchors: of the network.
+        widths, counts, anchors: of the network; `anchors` is how many priors are clustered from the training boxes.
+        priors: width, height, width, height ... of the priors in cells, in place of clusters; see `yolo9000 anchors`.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
         device: "cpu", "cuda", or "auto".
         workers: processes that make pictures, 0 for none; -1 for one a core.
@@ -75,6 +76,7 @@ class Config:
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     counts: tuple[int, ...] = (1, 1, 3, 3, 5)
     anchors: int = 3
+    priors: tuple[float, ...] = ()
     precision: str = "auto"
     device: str = "auto"
     workers: int = -1
@@ -102,6 +104,8 @@ class Config:
                 raise WordTreeError(f"{name} of {values}; give whole numbers above 0, such as {FIELDS[name].default}")
         if len(self.widths) != len(self.counts) or not all(count % 2 for count in self.counts):
             raise WordTreeError(f"widths {self.widths} and counts {self.counts}; give one odd count a width")
+        if len(self.priors) % 2 or not all(type(one) in (int, float) and 0 < one < math.inf for one in self.priors):
+            raise WordTreeError(f"priors {self.priors}; give width, height, width, height ... in cells, all above 0")
         if self.classifier_steps < 0:
             raise WordTreeError(f"classifier_steps of {self.classifier_steps}; give 0 or more")
         for name, known in CHOICES.items():

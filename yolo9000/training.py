@@ -116,7 +116,8 @@ class Trainer:
         config = self.config
         if config.detector != OWN:
             return Borrowed(config.detector, self.tree, config.size)
-        anchors = self.feed.anchors(2 ** (len(config.widths) - 1))
+        pairs = list(zip(config.priors[::2], config.priors[1::2], strict=True))
+        anchors = pairs or self.feed.anchors(2 ** (len(config.widths) - 1))
         return models.yolo9000(self.tree, anchors, config.size, config.widths, config.counts)
 
     @property
