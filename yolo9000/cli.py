@@ -119,6 +119,32 @@ def shards(
 
 
 @app.command()
+def combine(
+    imagenet: Annotated[Path, typer.Option(help="Folders by WNID, a folder of tars, or the one tar of tars.")],
+    coco: Annotated[Path, typer.Option(help="COCO's instances.json.")],
+    out: Annotated[Path, typer.Option(help="The folder to make: run.yaml, tree, label maps, Darknet's files.")],
+    det: Annotated[
+        Path | None, typer.Option(help="ImageNet DET's XML, such as Annotations/DET/val; what is tested on.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="ImageNet's classes with the most pictures, so many.")] = 9000,
+    coco_images: Annotated[Path | None, typer.Option(help="COCO's images, where they lie elsewhere.")] = None,
+    det_images: Annotated[Path | None, typer.Option(help="DET's images, where they lie elsewhere.")] = None,
+    rules: Annotated[str, typer.Option(help="Of the tree: paper or darknet.")] = "paper",
+    darknet: Annotated[bool, typer.Option(help="Also Darknet's .data, .tree, .map, list and label files.")] = True,
+) -> None:
+    """The paper's combined set: ImageNet's top classes, COCO, ImageNet DET -> label maps, tree and run.yaml."""
+    from .combine import combine as run_combine
+    from .reports import Progress
+
+    with Progress() as bar:
+        made = run_combine(
+            imagenet, coco, out, det, top, coco_images, det_images, rules, darknet,
+            lambda what, total: bar.start(what, total), lambda done: bar.advance(steps=done),
+        )  # fmt: skip
+    typer.echo(str(made))
+
+
+@app.command()
 def bounds(
     out: Annotated[Path, typer.Option(help="The folder of the three runs.")] = Path("runs"),
     settings: Annotated[

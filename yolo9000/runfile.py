@@ -53,6 +53,7 @@ class Source:
         size: pixels that its pictures are made at, where that is not the batch's.
         limit: at most so many pictures, the first.
         skip: kinds of faults to leave out and list: labels, boxes, images, files.
+        subset: the label map is meant to have a part of the data set's classes: the others are no faults.
         verified, classes: of Open Images, the CSVs of verified image labels and of class descriptions.
     """
 
@@ -69,12 +70,16 @@ class Source:
     size: int = 0
     limit: int = 0
     skip: tuple[str, ...] = ()
+    subset: bool = False
     verified: Path | None = None
     classes: Path | None = None
 
     def read(self, labels: LabelMap, tree: WordTree) -> Records:
         """The data set, faults and all."""
         records = KINDS[self.kind](self, labels, tree)
+        if self.subset:
+            wanted = tuple(fault for fault in records.faults if fault.kind != "labels")
+            records = dataclasses.replace(records, faults=wanted)
         return records.take(np.arange(self.limit)) if 0 < self.limit < len(records) else records
 
     def own_labels(self) -> LabelMap:
@@ -259,6 +264,8 @@ def _source(path: Path, given: Any, number: int) -> Source:
     for kind in ready.get("skip", ()):
         if kind not in FAULTS:
             raise unknown("kind of fault to skip", kind, FAULTS)
+    if type(ready.get("subset", False)) is not bool:
+        raise WordTreeError(f"{path}: subset of source {number} is {ready['subset']!r}; give true or false")
     if ready.get("use", "train") not in USES:
         raise unknown(f"use of source {number}", ready["use"], USES)
     if isinstance(ready.get("knows"), str) and ready["knows"] not in ("labels", "all"):
