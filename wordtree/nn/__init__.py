@@ -1,6 +1,7 @@
 """The hierarchy in torch: grouped softmax, path losses, decisions, and a classifier that computes what is asked."""
 
 from . import ops as ops  # registers the operators that torch.compile keeps whole
+from .adapt import Adapted, Hierarchical, adapt
 from .decisions import (
     Decisions,
     Reason,
@@ -20,9 +21,12 @@ from .softmax import propagate, tree_log_prob, tree_log_softmax
 from .suppression import suppress_relatives
 
 __all__ = [
+    "Adapted",
     "Decisions",
+    "Hierarchical",
     "Reason",
     "TreeLinear",
+    "adapt",
     "climb",
     "descend",
     "expected_cost",
