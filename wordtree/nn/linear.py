@@ -6,7 +6,7 @@ groups that it visits. The rows of the weight that some row of the input asks fo
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from .loss import check_arguments, path_nll, reduce, take
 from .softmax import at_least_float32, segment_logsumexp, tree_log_prob
 
 SPARSE_BELOW = 0.2  # of rows x columns: where fewer products are asked for, they are computed one by one
+Reader = Callable[[Tensor | None], None]  # told of the rows of a weight that are about to be read
 FEW = 16  # a layer's rows to each logit asked for: above it, sorting what is asked beats marking the rows
 
 
@@ -36,6 +37,10 @@ class TreeLinear(nn.Module):
 
     State: `weight` float [copies, nodes, features], `bias` float [copies, nodes].
 
+    Attributes:
+        before_read: called before rows of the weight are read, with int64 [n], rows of the weight as [copies * nodes,
+            features], or None for all: for an optimiser that brings rows up to date when they are needed.
+
     Example:
         >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
         >>> head = TreeLinear(8, tree)
@@ -47,6 +52,7 @@ class TreeLinear(nn.Module):
     def __init__(self, features: int, tree: WordTree, copies: int = 1, sparse: bool = False) -> None:
         super().__init__()
         self.sparse = sparse
+        self.before_read: Reader | None = None
         self.tree = tree
         self.features = features
         self.copies = copies
@@ -57,10 +63,24 @@ class TreeLinear(nn.Module):
     def extra_repr(self) -> str:
         return f"features={self.features}, tree={self.tree}, copies={self.copies}"
 
+    def refresh(self, rows: Tensor | None) -> None:
+        """Tell `before_read` of rows, int64 [n], or of all; done by all that reads the weight through this module."""
+        if self.before_read is not None:
+            self.before_read(rows)
+
+    def _save_to_state_dict(self, *arguments: Any) -> None:
+        self.refresh(None)
+        super()._save_to_state_dict(*arguments)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self.refresh(None)
+        super()._load_from_state_dict(*arguments)
+
     def forward(self, x: Tensor) -> Tensor:
         """All logits, the dense form: float [..., features] -> [..., nodes], or [..., copies, nodes] with copies."""
         if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             x = x.to(self.weight.dtype)  # of a network in half precision
+        self.refresh(None)
         logits = nn.functional.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
         return logits if self.copies == 1 else logits.unflatten(-1, (self.copies, len(self.tree)))
 
@@ -96,7 +116,17 @@ class TreeLinear(nn.Module):
             )
         else:
             losses = _HeadLoss.apply(
-                x, self.weight, self.bias, targets, copy, known, self.tree, label_smoothing, focal, self.sparse
+                x,
+                self.weight,
+                self.bias,
+                targets,
+                copy,
+                known,
+                self.tree,
+                label_smoothing,
+                focal,
+                self.sparse,
+                self.before_read,
             )
         return reduce(losses, targets, weight, reduction)
 
@@ -118,7 +148,8 @@ class TreeLinear(nn.Module):
             return torch.ops.wordtree.head_descend(  # type: ignore[no-any-return]
                 x.detach(), self.weight.detach(), self.bias.detach(), copy, self.tree.hash, threshold, rule
             )
-        return head_descend(x, self.weight, self.bias, copy, self.tree, threshold, rule)
+        walked = self.walk(x, threshold, rule, copy)
+        return walked.nodes, walked.log_probs
 
     def walk(
         self,
@@ -155,6 +186,9 @@ class TreeLinear(nn.Module):
         within = torch.arange(len(asked.row), device=x.device) - (count.cumsum(0) - count)[asked.row]
         columns = asked.node.new_zeros(rows, int(count.max()) if len(asked.row) else 0)
         columns[asked.row, within] = asked.node
+        if self.before_read is not None:
+            each = torch.arange(self.copies, device=x.device)[:, None] * len(self.tree)
+            self.refresh((each + asked.node.unique()).flatten())
         weight = self.weight[:, columns].movedim(0, 1).flatten(1, 2)  # [rows, copies * columns, features]
         logits = (weight.to(x.dtype) @ x.mT).unflatten(1, (self.copies, -1))  # [rows, copies, columns, cells]
         logits = logits + self.bias[:, columns].movedim(0, 1)[..., None].to(x.dtype)
@@ -188,6 +222,7 @@ class TreeLinear(nn.Module):
         which = torch.zeros(len(x), dtype=torch.int64, device=x.device) if copy is None else copy
         out = x.new_zeros(len(x), len(nodes), dtype=torch.promote_types(x.dtype, torch.float32))
         for one in range(self.copies):
+            self.refresh(at + one * len(self.tree))
             mine = which == one
             logits = nn.functional.linear(x[mine], self.weight[one, at].to(x.dtype), self.bias[one, at].to(x.dtype))
             out[mine] = tree_log_prob(at_least_float32(logits), part)[:, list(places)].to(out.dtype)
@@ -205,12 +240,16 @@ class TreeLinear(nn.Module):
         The columns that any row asks for are gathered once; the product is then one matrix multiplication.
         """
         self._check_copy(copy)
-        return logits_of(x, self.weight, self.bias, asked, copy)
+        return logits_of(x, self.weight, self.bias, asked, copy, self.before_read)
 
 
-def logits_of(x: Tensor, weight: Tensor, bias: Tensor, asked: Asked, copy: Tensor | None) -> Tensor:
+def logits_of(
+    x: Tensor, weight: Tensor, bias: Tensor, asked: Asked, copy: Tensor | None, before_read: Reader | None = None
+) -> Tensor:
     """The logits asked for, of a layer given as its weight [copies, nodes, features] and bias [copies, nodes]."""
     columns, place = _union(asked, copy, weight.shape)
+    if before_read is not None:
+        before_read(columns)
     part = weight.flatten(0, 1).index_select(0, columns)  # [columns, features]
     logits = nn.functional.linear(x.to(part.dtype), part, bias.flatten().index_select(0, columns))
     return take(logits, asked.row, place)
@@ -245,10 +284,13 @@ def head_loss(
     label_smoothing: float,
     focal: float,
     slope: bool,
+    before_read: Reader | None = None,
 ) -> tuple[Tensor, Read]:
     """Losses [rows] of the layer, and what the backward pass needs."""
     asked, members = ask_paths(tree_index(tree, x.device), targets)
     columns, place = _union(asked, copy, weight.shape)
+    if before_read is not None:
+        before_read(columns)
     whole = weight.flatten(0, 1)  # [copies * nodes, features]
     if _one_by_one(x, whole, asked.row, columns):
         values = _products(x, whole, asked.row, columns[place])
@@ -295,9 +337,11 @@ def head_loss_backward(
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
-        targets, copy, known, tree, label_smoothing, focal, ctx.sparse = rest
+        targets, copy, known, tree, label_smoothing, focal, ctx.sparse, before_read = rest
         slope = any(ctx.needs_input_grad)
-        losses, read = head_loss(x, weight, bias, targets, copy, known, tree, label_smoothing, focal, slope)
+        losses, read = head_loss(
+            x, weight, bias, targets, copy, known, tree, label_smoothing, focal, slope, before_read
+        )
         ctx.save_for_backward(x, weight, bias, *read)
         return losses
 
@@ -305,7 +349,7 @@ class _HeadLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, *read = ctx.saved_tensors
-        return *head_loss_backward(grad, x, weight, bias, Read(*read), ctx.sparse), *[None] * 7
+        return *head_loss_backward(grad, x, weight, bias, Read(*read), ctx.sparse), *[None] * 8
 
 
 def _union(asked: Asked, copy: Tensor | None, shape: torch.Size) -> tuple[Tensor, Tensor]:
