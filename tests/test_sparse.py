@@ -3,9 +3,12 @@
 import copy
 import itertools
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -13,7 +16,11 @@ from torch import Tensor, nn
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import TreeLinear
 from yolo9000 import models, sparse
+from yolo9000.checkpoints import read_tensors
+from yolo9000.config import config_of
+from yolo9000.reports import Progress
 from yolo9000.sparse import LazyRows, RowSGD
+from yolo9000.training import Trainer
 
 SMALL = WordTree([f"n{node}" for node in range(10)], [-1, -1, -1, 0, 0, 2, 2, 2, 5, 5])
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -223,6 +230,61 @@ def test_a_detector_learns_the_same_boxes_and_names(dtype):
         torch.testing.assert_close(
             lazy.state_dict()[key], value, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12
         )
+
+
+# ---------------------------------------------------------------------- a run
+
+BY_ROWS = {**TINY, "optimizer": "sgd", "sparse_head": True, "decay": 0.05, "rate": 0.02, "classifier_rate": 0.02}
+
+
+def weights_of(folder: Path, **options: Any) -> dict[str, Tensor]:
+    """Both phases of a tiny run: what its last checkpoint holds, and what it saves."""
+    trainer = Trainer(config_of({**BY_ROWS, **options}), folder)
+    with Progress(enabled=False) as bar:
+        trainer.train(bar, lambda: False)
+    kept, _ = read_tensors(trainer.checkpoint)
+    saved, _ = read_tensors(trainer.save_weights())
+    return {**kept, **{f"saved.{key}": value for key, value in saved.items()}}
+
+
+@pytest.fixture(scope="module")
+def by_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    weights = weights_of(tmp_path_factory.mktemp("rows"))
+    torch.set_num_threads(before)
+    return weights
+
+
+def test_a_run_by_rows_is_the_dense_run(by_rows, tmp_path, one_thread):
+    dense = weights_of(tmp_path, sparse_head=False)
+    assert dense.keys() == by_rows.keys()
+    assert any("momentum_buffer" in key for key in dense)
+    for key, value in dense.items():
+        torch.testing.assert_close(by_rows[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize("steps", [3, 7])
+def test_a_run_by_rows_that_was_killed_ends_as_if_it_had_not_been(by_rows, tmp_path, monkeypatch, one_thread, steps):
+    step = Trainer._step
+
+    def killed(self: Trainer, *given: Any) -> Any:
+        if self.step == steps:
+            raise MemoryError  # nothing is saved on the way out
+        return step(self, *given)
+
+    monkeypatch.setattr(Trainer, "_step", killed)
+    with pytest.raises(MemoryError):
+        weights_of(tmp_path)
+    monkeypatch.undo()
+    again = weights_of(tmp_path)
+    assert again.keys() == by_rows.keys()
+    assert all(torch.equal(value, by_rows[key]) for key, value in again.items())
+
+
+def test_a_run_by_rows_with_another_optimiser_is_refused():
+    with pytest.raises(WordTreeError, match=r"sparse_head with optimizer adamw.*give optimizer sgd"):
+        config_of({"sparse_head": True})
 
 
 # ---------------------------------------------------------------------- what it is not for

@@ -35,6 +35,8 @@ class Config:
         steps_at, scales: of "steps", in either phase: from update steps_at[i] on the rate is times scales[i].
         optimizer: "adamw", or "sgd" as Darknet's.
         decay, momentum: of the optimiser; decay on convolution and classifier weights only.
+        sparse_head: a step of SGD touches only the rows of the classifier that it reads, the others catch up when they
+            are read, see `sparse`: for vocabularies of tens of thousands of nodes.
         average: of the weights' running mean, which is what is saved.
         widths, counts, anchors: of the network; `anchors` is how many priors are clustered from the training boxes.
         priors: width, height, width, height ... of the priors in cells, in place of clusters; see `yolo9000 anchors`.
@@ -72,6 +74,7 @@ class Config:
     optimizer: str = "adamw"
     decay: float = 5e-3
     momentum: float = 0.9
+    sparse_head: bool = False
     average: float = 0.998
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     counts: tuple[int, ...] = (1, 1, 3, 3, 5)
@@ -87,6 +90,11 @@ class Config:
     def __post_init__(self) -> None:
         if self.oracle and not self.joint:
             raise WordTreeError("an oracle without joint training; the oracle is the joint run with every box given")
+        if self.sparse_head and self.optimizer != "sgd":
+            raise WordTreeError(
+                f"sparse_head with optimizer {self.optimizer}, which changes every row by a rule of its own; "
+                "give optimizer sgd"
+            )
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise WordTreeError(f"{name} of {getattr(self, name)}; give 1 or more")

@@ -56,5 +56,7 @@ class RegionHead(nn.Module):
     @torch.no_grad()
     def start_from(self, classifier: TreeLinear) -> None:
         """Copy a tree classifier to every anchor, as the released YOLO9000 was started (Darknet 2017-01, `oneoff`)."""
+        for classes in (classifier, self.classes):
+            classes.refresh(None)
         self.classes.weight.copy_(classifier.weight.expand_as(self.classes.weight))
         self.classes.bias.copy_(classifier.bias.expand_as(self.classes.bias))

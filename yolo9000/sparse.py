@@ -87,12 +87,12 @@ class LazyRows:
         """Draw a running mean after the weight: mean <- keep mean + (1 - keep) weight.
 
         Args:
-            mean: float, like the weight; the same tensor in every call, up to date after `flush`.
+            mean: float, like the weight, up to date after `flush`; the same tensor in every call.
             keep: from 0 to 1.
         """
-        if self.parts.get(MEAN) is not mean:
+        if self.parts.get(MEAN, mean) is not mean:
             self.flush()
-            self.parts[MEAN] = mean
+        self.parts[MEAN] = mean  # of the changes before, none was its own
         self._happened([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1 - keep, 0.0, keep]])
 
     def _table(self, part: int) -> Tensor:
@@ -160,6 +160,15 @@ class RowSGD(torch.optim.SGD):
         if not heads:
             raise WordTreeError(
                 f"row-sparse updates of {type(module).__name__}, which has no TreeLinear; give one with"
+            )
+        if (
+            torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size() > 1
+        ):
+            raise WordTreeError(
+                f"row-sparse updates in {torch.distributed.get_world_size()} processes, which would read rows of their "
+                "own; give sparse_head false, or one process"
             )
         super().__init__(optimizer.param_groups)
         self.rows = {head.weight: LazyRows(head.weight) for head in heads}

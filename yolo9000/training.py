@@ -32,6 +32,7 @@ from .reports import Progress
 from .runfile import run_of
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
 from .schedule import optimizer_of, rate_of
+from .sparse import RowSGD
 
 
 def train(
@@ -105,6 +106,7 @@ class Trainer:
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
             self.model = self.model.to(memory_format=torch.channels_last)
         self.average: dict[str, Tensor] = {}
+        self.weights: dict[str, Tensor] = {}  # as they lie in the detector: what it is the average of
         self.optimizer: torch.optim.Optimizer | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -164,7 +166,10 @@ class Trainer:
         """What is left of a phase whose first step is number `first` of the run."""
         config = self.config
         self.optimizer = optimizer_of(module, config)
+        if config.sparse_head:
+            self.optimizer = RowSGD(self.optimizer, module)
         self._load_optimizer(module)
+        self.weights = {key: value for key, value in self.model.state_dict().items() if value.is_floating_point()}
         batches = self.feed.batches(phase, self.step - first, bar, stopped)
         module.train()
         bar.start(phase.title, total=phase.steps, done=self.step - first)
@@ -228,14 +233,14 @@ class Trainer:
             return
         done = self.step - self.classifier_steps
         keep = min(self.config.average, (1 + done) / (10 + done))
-        with torch.no_grad():
-            for key, value in self.model.state_dict().items():
-                if not value.is_floating_point():
-                    continue
-                if key in self.average:
-                    self.average[key].lerp_(value, 1 - keep)
-                else:
-                    self.average[key] = value.clone()
+        if not self.average:
+            self.average, keep = {key: value.clone() for key, value in self.weights.items()}, 0.0
+        rows = self.optimizer.rows if isinstance(self.optimizer, RowSGD) else {}
+        lazy = {key: rows[one] for key, one in self.model.named_parameters() if one in rows}
+        plain = [key for key in self.weights if key not in lazy]
+        torch._foreach_lerp_([self.average[key] for key in plain], [self.weights[key] for key in plain], 1 - keep)
+        for key, one in lazy.items():
+            one.average(self.average[key], keep)
 
     def _start_from_classifier(self) -> None:
         """The trunk as it is, the head's classifier in every anchor (Darknet 2017-01, `oneoff`)."""
