@@ -280,7 +280,7 @@ def told(row: Row, size: int, stride: int) -> str:
     ]
     for (wide, tall), (width, height) in zip(cells.tolist(), (row.priors * size).tolist(), strict=True):
         lines.append(f"{f'{wide:.4f} x {tall:.4f}':>26}{f'{width:.1f} x {height:.1f}':>22}")
-    lines.append(f"run.yaml:  priors: [{', '.join(pairs).replace(',', ', ').replace(',  ', ', ')}]")
+    lines.append(f"run.yaml:  priors: {', '.join(pairs)}")
     lines.append(f"cfg:       anchors = {', '.join(pairs)}\n           num={row.k}")
     return "\n".join(lines)
 

@@ -25,7 +25,10 @@ class Config:
         classifier_pictures, boxed_pictures, labelled_pictures: how many pictures of each kind are made.
         classifier_steps, classifier_batch, classifier_sizes, classifier_rate: the trunk first learns names, as a tree
             classifier on small pictures (the paper's pretraining); sizes take turns every 10 steps.
-        steps, batch, shares, size, sizes, rate: then boxes and names together; shares are boxed : labelled pictures of
+        start: weights to begin from, a file or a run's folder, see `yolo9000.start`; "" for random ones.
+        start_hash: the SHA-256 of that file, which the run fills in: an unfinished run goes on from the same alone.
+        steps, batch, shares, size, sizes, rate: then boxes and names together; no steps leave a classifier, and no
+            detector; shares are boxed : labelled pictures of
             a batch (the paper has 1 : 4); `size` is that of the pictures and of detection, `sizes` take turns every 10
             steps (the paper's multi-scale training).
         policy, classifier_policy: how the rate goes over the phase's steps, one of `schedule.POLICIES`: "one-cycle" (up
@@ -38,8 +41,14 @@ class Config:
         sparse_head: a step of SGD touches only the rows of the classifier that it reads, the others catch up when they
             are read, see `sparse`: for vocabularies of tens of thousands of nodes.
         average: of the weights' running mean, which is what is saved.
-        widths, counts, anchors: of the network; `anchors` is how many priors are clustered from the training boxes.
-        priors: width, height, width, height ... of the priors in cells, in place of clusters; see `yolo9000 anchors`.
+        network: "yolo9000", a head right on the trunk, or "yolov2", with three convolutions and a
+            passthrough before it.
+        widths, counts: of its trunk's stages.
+        anchors, priors: how many dimension clusters of the training boxes; or priors in their place: a name of
+            `models.ANCHORS`, or numbers in cells with commas between, as a cfg has them.
+        trunk, squeeze, passthrough, normalized, location: see `models.yolov2`.
+        loss: the reading of the loss: "paper", "darknet" or "darknet-2018".
+        without: what a recipe's run was switched off, see `yolo9000.recipes.ABLATIONS`; the fields above say how.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
         device: "cpu", "cuda", or "auto".
         workers: processes that make pictures, 0 for none; -1 for one a core.
@@ -59,6 +68,8 @@ class Config:
     classifier_batch: int = 64
     classifier_sizes: tuple[int, ...] = (64,)
     classifier_rate: float = 3e-3
+    start: str = ""
+    start_hash: str = ""
     steps: int = 1000
     batch: int = 32
     shares: tuple[float, ...] = (1.0, 2.0)
@@ -78,8 +89,16 @@ class Config:
     average: float = 0.998
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     counts: tuple[int, ...] = (1, 1, 3, 3, 5)
+    network: str = "yolo9000"
+    trunk: str = "darknet19"
+    squeeze: int = 64
+    passthrough: bool = True
+    normalized: bool = True
+    location: str = "direct"
     anchors: int = 3
-    priors: tuple[float, ...] = ()
+    priors: str = ""
+    loss: str = "paper"
+    without: tuple[str, ...] = ()
     precision: str = "auto"
     device: str = "auto"
     workers: int = -1
@@ -112,10 +131,16 @@ class Config:
                 raise WordTreeError(f"{name} of {values}; give whole numbers above 0, such as {FIELDS[name].default}")
         if len(self.widths) != len(self.counts) or not all(count % 2 for count in self.counts):
             raise WordTreeError(f"widths {self.widths} and counts {self.counts}; give one odd count a width")
-        if len(self.priors) % 2 or not all(type(one) in (int, float) and 0 < one < math.inf for one in self.priors):
-            raise WordTreeError(f"priors {self.priors}; give width, height, width, height ... in cells, all above 0")
-        if self.classifier_steps < 0:
-            raise WordTreeError(f"classifier_steps of {self.classifier_steps}; give 0 or more")
+        for name in ("steps", "classifier_steps", "squeeze"):
+            if getattr(self, name) < 0:
+                raise WordTreeError(f"{name} of {getattr(self, name)}; give 0 or more")
+        if not self.steps and (not self.classifier_steps or self.detector != "yolo9000"):
+            raise WordTreeError(
+                f"steps of 0, and {self.classifier_steps} classifier_steps of {self.detector!r}; give steps, or "
+                "classifier_steps for a classifier of ours"
+            )
+        if self.start and self.detector != "yolo9000":
+            raise WordTreeError(f"start {self.start!r} for {self.detector!r}, a plug-in's; leave it out")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
@@ -134,7 +159,7 @@ class Config:
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 LARGEST = 640  # pixels of a side
 COUNTS = (
-    "batch", "classifier_batch", "steps", "size", "anchors", "test_scenes", "checkpoint_every",
+    "batch", "classifier_batch", "size", "anchors", "test_scenes", "checkpoint_every",
     "classifier_pictures", "boxed_pictures", "labelled_pictures",
 )  # fmt: skip
 CHOICES = {
@@ -142,6 +167,10 @@ CHOICES = {
     "policy": POLICIES,
     "classifier_policy": POLICIES,
     "optimizer": OPTIMIZERS,
+    "network": ("yolo9000", "yolov2"),
+    "trunk": ("darknet19", "extraction"),
+    "location": ("direct", "offset", "image"),
+    "loss": ("paper", "darknet", "darknet-2018"),
 }
 
 

@@ -11,7 +11,13 @@ from .batchnorm import BatchNorm
 
 WIDTHS = (32, 64, 128, 256, 512, 1024)
 COUNTS = (1, 1, 3, 3, 5, 5)
-
+EXTRACTION = (  # filters and window of each convolution, stage by stage
+    ((64, 7),),
+    ((192, 3),),
+    ((128, 1), (256, 3), (256, 1), (512, 3)),
+    (*((256, 1), (512, 3)) * 4, (512, 1), (1024, 3)),
+    ((512, 1), (1024, 3)) * 2,
+)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky": lambda: nn.LeakyReLU(0.1, inplace=True),
@@ -83,39 +89,16 @@ class Trunk(nn.Module):
     stride: int
 
 
-class Darknet19(Trunk):
-    """The trunk: an image in, features at stride `2 ** (stages - 1)` out.
-
-    Args:
-        widths: channels of each stage's 3x3 convolutions; 2x2 pooling stands between stages.
-        counts: convolutions a stage, odd: 3x3 and 1x1 in turn.
+class Staged(Trunk):
+    """A trunk of stages, each of which halves the map but for the first of Darknet-19.
 
     Attributes:
-        channels: of the output.
-        stride: pixels a cell of the output.
-        passthrough_channels: of the stage before the last pooling, which YOLOv2's passthrough reads.
-
-    Example:
-        >>> import torch
-        >>> Darknet19()(torch.zeros(1, 3, 416, 416)).shape
-        torch.Size([1, 1024, 13, 13])
+        stages: in order.
+        passthrough_channels: of the stage before the last, which YOLOv2's passthrough reads.
     """
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, counts: Sequence[int] = COUNTS) -> None:
-        super().__init__()
-        stages: list[nn.Module] = []
-        channels = 3
-        for width, count in zip(widths, counts, strict=True):
-            blocks: list[nn.Module] = [nn.MaxPool2d(2)] if stages else []
-            for position in range(count):
-                wide = position % 2 == 0
-                blocks.append(ConvBlock(channels, width if wide else width // 2, 3 if wide else 1))
-                channels = width if wide else width // 2
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
-        self.channels = widths[-1]
-        self.stride = 2 ** (len(stages) - 1)
-        self.passthrough_channels = widths[-2]
+    stages: nn.ModuleList
+    passthrough_channels: int
 
     def forward(self, images: Tensor) -> Tensor:
         """float [b, 3, h, w], RGB in 0..1, h and w multiples of the stride -> [b, channels, h/stride, w/stride]."""
@@ -129,6 +112,75 @@ class Darknet19(Trunk):
         return before, features
 
 
+class Darknet19(Staged):
+    """The trunk: an image in, features at stride `2 ** (stages - 1)` out.
+
+    Args:
+        widths: channels of each stage's 3x3 convolutions; 2x2 pooling stands between stages.
+        counts: convolutions a stage, odd: 3x3 and 1x1 in turn.
+        normalized: False for biases in place of batch-norm.
+
+    Attributes:
+        channels: of the output.
+        stride: pixels a cell of the output.
+        passthrough_channels: of the stage before the last pooling, which YOLOv2's passthrough reads.
+
+    Example:
+        >>> import torch
+        >>> Darknet19()(torch.zeros(1, 3, 416, 416)).shape
+        torch.Size([1, 1024, 13, 13])
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS, counts: Sequence[int] = COUNTS, normalized: bool = True) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        channels = 3
+        for width, count in zip(widths, counts, strict=True):
+            blocks: list[nn.Module] = [nn.MaxPool2d(2)] if stages else []
+            for position in range(count):
+                wide = position % 2 == 0
+                sizes = (channels, width if wide else width // 2, 3 if wide else 1)
+                blocks.append(ConvBlock(*sizes, normalized=normalized))
+                channels = width if wide else width // 2
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.channels = widths[-1]
+        self.stride = 2 ** (len(stages) - 1)
+        self.passthrough_channels = widths[-2]
+
+
+class Extraction(Staged):
+    """The network before Darknet-19: YOLO's, as a classifier (Darknet's extraction.cfg, 8.52 billion operations at
+    224). Features at stride 32.
+
+    Args:
+        width: channels of the last convolution; the others go with it.
+        normalized: False for biases in place of batch-norm.
+
+    Example:
+        >>> import torch
+        >>> Extraction(64)(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 64, 2, 2])
+    """
+
+    def __init__(self, width: int = 1024, normalized: bool = True) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        channels = 3
+        for layers in EXTRACTION:
+            blocks: list[nn.Module] = [nn.MaxPool2d(2)] if stages else []
+            for filters, kernel in layers:
+                out = max(1, filters * width // 1024)
+                stride = 1 if stages or blocks else 2
+                blocks.append(ConvBlock(channels, out, kernel, stride, normalized=normalized))
+                channels = out
+            stages.append(nn.Sequential(*blocks))
+            self.passthrough_channels = channels if len(stages) < len(EXTRACTION) else self.passthrough_channels
+        self.stages = nn.ModuleList(stages)
+        self.channels = channels
+        self.stride = 32
+
+
 class Passthrough(nn.Module):
     """YOLOv2's passthrough (paper section 2, "Fine-Grained Features"): the finer map, folded, beside the coarse one.
 
@@ -136,13 +188,16 @@ class Passthrough(nn.Module):
         fine, coarse: channels of the trunk's last two stages.
         squeeze: 1x1 channels before folding (64 in Darknet's later cfgs, 0 for none as in the paper: 2048 + 1024).
         width: channels of the 3x3 convolutions.
+        normalized: False for biases in place of batch-norm.
     """
 
-    def __init__(self, fine: int, coarse: int, squeeze: int, width: int) -> None:
+    def __init__(self, fine: int, coarse: int, squeeze: int, width: int, normalized: bool = True) -> None:
         super().__init__()
-        self.deep = nn.Sequential(ConvBlock(coarse, width, 3), ConvBlock(width, width, 3))
-        self.squeeze = ConvBlock(fine, squeeze, 1) if squeeze else nn.Identity()
-        self.join = ConvBlock(4 * (squeeze or fine) + width, width, 3)
+        self.deep = nn.Sequential(
+            ConvBlock(coarse, width, 3, normalized=normalized), ConvBlock(width, width, 3, normalized=normalized)
+        )
+        self.squeeze = ConvBlock(fine, squeeze, 1, normalized=normalized) if squeeze else nn.Identity()
+        self.join = ConvBlock(4 * (squeeze or fine) + width, width, 3, normalized=normalized)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """[b, fine, 2h, 2w] and [b, coarse, h, w] -> [b, width, h, w]."""

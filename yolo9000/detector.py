@@ -15,7 +15,7 @@ from wordtree.nn.suppression import rank
 from .batchnorm import set_batchnorm
 from .boxes import best_rows, check_boxes, suppress
 from .choice import EVERYTHING, Choice
-from .darknet19 import Darknet19, Passthrough, Trunk
+from .darknet19 import Passthrough, Staged, Trunk
 from .head import Region, RegionHead
 from .images import Placement, clip, place, place_boxes, unplace
 from .loss import RULES, LossScales, Target, region_losses
@@ -154,7 +154,7 @@ class Detector(nn.Module):
 
     def features(self, batch: Tensor) -> Tensor:
         """float [b, 3, h, w] -> what the head reads, [b, channels, h/stride, w/stride]."""
-        if isinstance(self.neck, Passthrough) and isinstance(self.trunk, Darknet19):
+        if isinstance(self.neck, Passthrough) and isinstance(self.trunk, Staged):
             return self.neck(*self.trunk.forward_both(batch))  # type: ignore[no-any-return]
         return self.neck(self.trunk(batch))  # type: ignore[no-any-return]
 
@@ -235,7 +235,7 @@ class Detector(nn.Module):
 
     def _read(self, region: Region, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of predictors: boxes float [n, 4] xyxy in fractions of the input, objectness float [n], `_classes_at`."""
-        boxes = decode_xyxy(region.raw, self.head.anchors).flatten(1, 3)[at]
+        boxes = decode_xyxy(region.raw, self.head.anchors, self.head.location).flatten(1, 3)[at]
         return boxes, region.raw[..., 4].flatten(1)[at].sigmoid(), *self._classes_at(region, at)
 
     def _classes_at(self, region: Region, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def score_nodes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], n
     region = model.region(batch)
     objectness = region.raw[..., 4].sigmoid()
     keep = (objectness > SCORE_THRESHOLD).nonzero(as_tuple=True)
-    boxes = decode_xyxy(region.raw, model.head.anchors)[keep]
+    boxes = decode_xyxy(region.raw, model.head.anchors, model.head.location)[keep]
     probs = model.head.classes.log_probs_of(region.features[keep[:3]].float(), nodes, keep[3]).exp()
     scores = objectness[keep][:, None] * probs  # [kept, nodes]
     return [

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from .data.joint import Joint, JointSampler, collate
 from .data.loading import Damaged, Keys, Known, Views, limits_of, listed, load_batches
 from .data.memory import InMemory
 from .data.records import Records
-from .detector import Detector
 from .hardware import processes_of
 from .measure import evaluate_run
 from .reports import Progress, evaluate_and_report, plot_curve
@@ -75,7 +74,7 @@ class Feed(Protocol):
     def about(self) -> str:
         """What weights trained on it know and cannot know, in a sentence or two."""
 
-    def report(self, model: Detector, directory: Path, bar: Progress) -> dict[str, float]:
+    def report(self, model: Any, directory: Path, bar: Progress) -> dict[str, float]:
         """Score a finished run and leave its tables and pictures in the folder."""
 
 
@@ -128,7 +127,7 @@ class EmbeddedFeed:
             "classes. It knows those classes and what stands above them; it has seen no photograph of an object."
         )
 
-    def report(self, model: Detector, directory: Path, bar: Progress) -> dict[str, float]:
+    def report(self, model: Any, directory: Path, bar: Progress) -> dict[str, float]:
         """See `Feed`."""
         return evaluate_and_report(model, self.config, directory, bar)
 
@@ -166,7 +165,11 @@ class RecordsFeed:
         self.records = [source.read(own[source], self.tree).raise_faults(source.skip) for source in self.given]
         self.shares = shares(self.given)
         self.known = [_known_of(source, own[source], self.tree) for source in self.given]
-        if all(one.labelled.all() for one in self.records):
+        if not config.steps and not self.labelled:
+            raise WordTreeError(
+                f"no training source of {run.path} has image labels; a classifier alone learns from them"
+            )
+        if config.steps and all(one.labelled.all() for one in self.records):
             raise WordTreeError(f"no training source of {run.path} has boxes; give at least one that has")
         self.damaged: Damaged | None = None
 
@@ -240,7 +243,7 @@ class RecordsFeed:
         knows = "It knows the classes of their label maps and what stands above them."
         return f"Trained on {', '.join(told)} over {self.tree}. {knows}"
 
-    def report(self, model: Detector, directory: Path, bar: Progress) -> dict[str, float]:
+    def report(self, model: Any, directory: Path, bar: Progress) -> dict[str, float]:
         """The curve, and the figures of the test sources where there are any."""
         plot_curve(directory / "metrics.csv", directory / "curve.png")
         if not self.run.used("test"):

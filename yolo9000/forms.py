@@ -53,7 +53,7 @@ class DenseForm(nn.Module):
     def forward(self, images: Tensor) -> Dense:
         """See the class."""
         raw, features = self.model.region(images)
-        boxes = decode_xyxy(raw, self.model.head.anchors).flatten(1, 3)
+        boxes = decode_xyxy(raw, self.model.head.anchors, self.model.head.location).flatten(1, 3)
         classes = self.model.head.classes
         logits = classes(features).float()  # [b, h, w, nodes], or [b, h, w, anchors, nodes]
         logits = logits.flatten(1, 3) if classes.copies > 1 else logits.flatten(1, 2)
@@ -108,7 +108,7 @@ class GatedForm(nn.Module):
         raw, features = self.model.region(images)
         total, anchors = raw[0, ..., 0].numel(), raw.shape[3]
         objectness, at = raw[..., 4].sigmoid().flatten(1).topk(min(self.candidates, total))
-        boxes = decode_xyxy(raw, self.model.head.anchors).flatten(1, 3)
+        boxes = decode_xyxy(raw, self.model.head.anchors, self.model.head.location).flatten(1, 3)
         boxes = boxes.gather(1, at.unsqueeze(-1).expand(-1, -1, 4))
         cell, copy = torch.div(at, anchors, rounding_mode="floor"), at % anchors
         rows = features.flatten(1, 2)

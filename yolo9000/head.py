@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from wordtree import WordTree
+from wordtree.errors import unknown
 from wordtree.nn import TreeLinear
 
-from .region import split_raw
+from .region import LOCATIONS, split_raw
 
 
 class Region(NamedTuple):
@@ -29,12 +30,16 @@ class RegionHead(nn.Module):
         channels: of the features.
         tree: the classes.
         anchors: float [anchors, 2], width and height in cells.
+        location: how a box is told, see `region.decode`.
     """
 
     anchors: Tensor
 
-    def __init__(self, channels: int, tree: WordTree, anchors: Tensor) -> None:
+    def __init__(self, channels: int, tree: WordTree, anchors: Tensor, location: str = "direct") -> None:
         super().__init__()
+        if location not in LOCATIONS:
+            raise unknown("location", location, LOCATIONS)
+        self.location = location
         self.register_buffer("anchors", anchors.float().clone())
         self.boxes = nn.Conv2d(channels, len(anchors) * 5, 1)
         self.classes = TreeLinear(channels, tree, copies=len(anchors))

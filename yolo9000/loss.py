@@ -25,7 +25,7 @@ from .cfg import flat_tree
 from .head import Region, RegionHead
 from .logits import At, ClassLogits, DenseLogits, HeadLogits
 from .lossrules import RULES, SCALES, LossRules, LossScales, find_rules, scales_of
-from .region import decode
+from .region import decode, encode
 
 __all__ = ["RULES", "LossRules", "LossScales", "Target", "find_rules", "region_loss", "region_losses", "scales_of"]
 
@@ -56,7 +56,7 @@ def region_losses(
     """
     classes = HeadLogits(head, region, [target.get("known") for target in targets])
     truths = truths_of_targets(targets, region.raw)
-    sums = _sums(region.raw, classes, truths, head.anchors, scales, rules, seen)
+    sums = _sums(region.raw, classes, truths, head.anchors, scales, rules, seen, head.location)
     return {name: loss / len(targets) for name, loss in sums.losses.items()}
 
 
@@ -158,21 +158,22 @@ def _sums(
     scales: LossScales,
     rules: LossRules,
     seen: int,
+    location: str = "direct",
 ) -> _Sums:
     """The losses. raw: float [b, h, w, anchors, 5]; anchors: float [anchors, 2], cells."""
     near = raw.sigmoid()
     objectness = near[..., 4]
     with torch.no_grad():
-        boxes = decode(raw, anchors)  # [b, h, w, a, 4]
+        boxes = decode(raw, anchors, location)  # [b, h, w, a, 4]
         shapes = None if scales.bias_match else boxes[..., 2:]
         given = assign(truths.image, truths.boxes, anchors, (raw.shape[1], raw.shape[2]), shapes)
         wanted = truths.boxes.to(raw.dtype)
         overlap = _paired_iou(boxes[given.image, given.row, given.column, given.anchor], wanted)
         chosen = _chosen(classes, truths, rules)
         aim, weight = _objectness(boxes, objectness, classes, truths, wanted, given, overlap, chosen, scales, rules)
-    box = _box(raw, near, wanted[given.last], given, anchors, scales, rules)
-    if truths.boxed and seen < rules.prior_images:
-        box = box + _priors(raw, near, truths, given)
+    box = _box(raw, near, wanted[given.last], given, anchors, scales, rules, location)
+    if truths.boxed and seen < rules.prior_images and location != "image":
+        box = box + _priors(raw, near, truths, given, location)
     pushed = 0.5 * (weight * (objectness - aim) ** 2).sum((1, 2, 3))  # [b]
 
     # one call for boxes and image labels: the gradient of a large classifier is then written once
@@ -244,27 +245,35 @@ def _objectness(
 
 
 def _box(
-    raw: Tensor, near: Tensor, wanted: Tensor, given: Assigned, anchors: Tensor, scales: LossScales, rules: LossRules
+    raw: Tensor,
+    near: Tensor,
+    wanted: Tensor,
+    given: Assigned,
+    anchors: Tensor,
+    scales: LossScales,
+    rules: LossRules,
+    location: str,
 ) -> Tensor:
     """Half the squared distance from the truths, in sigmoid(tx), sigmoid(ty), tw, th. wanted: float [held, 4]."""
     _, h, w, _, _ = raw.shape
     at = given.at(given.last)
     _, row, column, anchor = at
     grid = torch.tensor([w, h], device=raw.device, dtype=raw.dtype)
-    offset = wanted[:, :2] * grid - torch.stack((column, row), dim=1)
-    stretch = (wanted[:, 2:] * grid / anchors[anchor]).log()
-    distance = ((near[at][:, :2] - offset) ** 2).sum(1) + ((raw[at][:, 2:4] - stretch) ** 2).sum(1)
+    aim = encode(wanted, torch.stack((column, row), dim=1), anchors[anchor], grid, location)
+    centre = near if location == "direct" else raw
+    distance = ((centre[at][:, :2] - aim[:, :2]) ** 2).sum(1) + ((raw[at][:, 2:4] - aim[:, 2:]) ** 2).sum(1)
     if rules.small_boxes:
         distance = distance * (2 - wanted[:, 2] * wanted[:, 3])
     return 0.5 * scales.box * distance.sum()
 
 
-def _priors(raw: Tensor, near: Tensor, truths: Truths, given: Assigned) -> Tensor:
+def _priors(raw: Tensor, near: Tensor, truths: Truths, given: Assigned, location: str) -> Tensor:
     """The pull of the boxes of boxed images that answer for no truth towards their prior in the middle of the cell."""
     free = torch.zeros(raw.shape[:-1], dtype=raw.dtype, device=raw.device)
     free[truths.boxed] = PRIOR
     free[given.at(given.last)] = 0.0
-    return 0.5 * (free * (((near[..., :2] - 0.5) ** 2).sum(-1) + (raw[..., 2:4] ** 2).sum(-1))).sum()
+    centre = near[..., :2] - 0.5 if location == "direct" else raw[..., :2]
+    return 0.5 * (free * ((centre**2).sum(-1) + (raw[..., 2:4] ** 2).sum(-1))).sum()
 
 
 def _rows(

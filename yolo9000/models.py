@@ -1,7 +1,9 @@
 """Networks: a model is a function with defaults, every number by keyword."""
 
+import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from wordtree.errors import unknown
 from .borrowed import Borrowed
 from .cfg import Cfg, flat_tree, named, names_of
 from .classifier import TreeClassifier
-from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, MaxPool, Passthrough, Trunk
+from .config import Config
+from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, Extraction, MaxPool, Passthrough, Staged, Trunk
 from .detector import Detector
 from .head import RegionHead
-from .loss import scales_of
+from .loss import RULES, scales_of
 from .network import CfgTrunk, check_square, split_head
 
 __all__ = [
@@ -53,11 +56,24 @@ ANCHORS: dict[str, Sequence[Sequence[float]]] = {
         (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828),
     ),
     "yolo9000": YOLO9000_ANCHORS,
+    # Faster R-CNN's nine: 128, 256 and 512 pixels squared at 1:2, 1:1 and 2:1, on VOC's usual image at 800 x 600,
+    # in cells of 1/13
+    "hand-picked": tuple(
+        (round(13 * side / ratio**0.5 / 800, 5), round(13 * side * ratio**0.5 / 600, 5))
+        for side in (128, 256, 512)
+        for ratio in (2, 1, 0.5)
+    ),
 }  # fmt: skip
+TRUNKS = ("darknet19", "extraction")
 
 
 def darknet19(
-    tree: Classes = 1000, size: int = 224, widths: Sequence[int] = WIDTHS, counts: Sequence[int] = COUNTS
+    tree: Classes = 1000,
+    size: int = 224,
+    widths: Sequence[int] = WIDTHS,
+    counts: Sequence[int] = COUNTS,
+    trunk: str = "darknet19",
+    normalized: bool = True,
 ) -> TreeClassifier:
     """Darknet-19 as a classifier (paper sections 3 and 4), over flat classes or over a tree.
 
@@ -65,15 +81,17 @@ def darknet19(
         tree: the classes: a tree, names, or a number of flat classes. With YOLO9000's tree it is Darknet's darknet9000.
         size: pixels of the input that it is for, 224 or 448 in the paper; it takes any.
         widths, counts: the trunk's stages, see `Darknet19`.
+        trunk, normalized: as `yolo9000`.
 
     Example:
         >>> model = darknet19(["cat", "dog"], widths=(8, 16), counts=(1, 1)).eval()
         >>> model(torch.rand(1, 3, 32, 32)).exp().sum(1).item()  # log Pr of each
         1.0...
     """
-    model = classifier(_tree(tree), Darknet19(widths, counts))
+    model = classifier(_tree(tree), _trunk(trunk, widths, counts, normalized))
     model.size = _checked(size, model.trunk)
     model.options = {"network": "darknet19", "size": size, "widths": list(widths), "counts": list(counts)}
+    model.options |= _changed(trunk=trunk, normalized=normalized)
     return model
 
 
@@ -89,6 +107,9 @@ def yolo9000(
     widths: Sequence[int] = WIDTHS,
     counts: Sequence[int] = COUNTS,
     neck: Sequence[int] = (),
+    trunk: str = "darknet19",
+    normalized: bool = True,
+    location: str = "direct",
 ) -> Detector:
     """YOLO9000 (paper section 4): Darknet-19, three priors, a tree. The released network has nothing between.
 
@@ -98,23 +119,38 @@ def yolo9000(
         size: pixels of the square input, a multiple of the stride.
         widths, counts: the trunk's stages, see `Darknet19`.
         neck: channels of 3x3 convolutions between trunk and head.
+        trunk: "darknet19", or "extraction": YOLO's network before it, as wide as the last of `widths`.
+        normalized: False for biases in place of batch-norm.
+        location: how a box is told, see `region.decode`; "image" is without priors, so many boxes a cell as `anchors`.
 
     Example:
         >>> model = yolo9000(WordTree(["animal", "dog"], [-1, 0]), size=96, widths=(8, 16, 32), counts=(1, 1, 3))
         >>> sorted(model([torch.rand(3, 96, 96)], [{"labels": torch.tensor([1])}]))
         ['box', 'image_label', 'objectness', 'tree']
     """
-    trunk = Darknet19(widths, counts)
-    blocks, channels = [], trunk.channels
+    body = _trunk(trunk, widths, counts, normalized)
+    blocks, channels = [], body.channels
     for width in neck:
-        blocks.append(ConvBlock(channels, width, 3))
+        blocks.append(ConvBlock(channels, width, 3, normalized=normalized))
         channels = width
-    model = _detector("yolo9000", trunk, nn.Sequential(*blocks), channels, tree, anchors, size)
+    model = _detector("yolo9000", body, nn.Sequential(*blocks), channels, tree, anchors, size, location)
     model.options |= {"widths": list(widths), "counts": list(counts), "neck": list(neck)}
+    model.options |= _changed(trunk=trunk, normalized=normalized, location=location)
     return model
 
 
-def yolov2(tree: Classes = 20, anchors: Anchors | None = None, size: int = 416, squeeze: int = 64) -> Detector:
+def yolov2(
+    tree: Classes = 20,
+    anchors: Anchors | None = None,
+    size: int = 416,
+    squeeze: int = 64,
+    widths: Sequence[int] = WIDTHS,
+    counts: Sequence[int] = COUNTS,
+    passthrough: bool = True,
+    trunk: str = "darknet19",
+    normalized: bool = True,
+    location: str = "direct",
+) -> Detector:
     """YOLOv2 (paper section 2).
 
     Args:
@@ -123,6 +159,9 @@ def yolov2(tree: Classes = 20, anchors: Anchors | None = None, size: int = 416, 
         size: pixels of the square input, a multiple of 32; Darknet's cfgs have 416, and 608 for COCO since 2017.
         squeeze: channels of the 1x1 convolution before the passthrough: 64 as Darknet's cfgs since 2017; 0 for none,
             the paper's 26 x 26 x 512 -> 13 x 13 x 2048.
+        widths, counts: the trunk's stages, see `Darknet19`; the 3x3 convolutions after it are as wide as its last.
+        passthrough: False for the three 3x3 convolutions alone.
+        trunk, normalized, location: as `yolo9000`.
 
     Example:
         >>> with torch.device("meta"):
@@ -130,11 +169,18 @@ def yolov2(tree: Classes = 20, anchors: Anchors | None = None, size: int = 416, 
         >>> model.raw(torch.zeros(1, 3, 608, 608, device="meta")).shape
         torch.Size([1, 425, 19, 19])
     """
-    trunk = Darknet19()
-    neck = Passthrough(trunk.passthrough_channels, trunk.channels, squeeze, 1024)
+    body = _trunk(trunk, widths, counts, normalized)
+    width = body.channels
+    if passthrough:
+        neck: nn.Module = Passthrough(body.passthrough_channels, width, squeeze, width, normalized)
+    else:
+        neck = nn.Sequential(*(ConvBlock(width, width, 3, normalized=normalized) for _ in range(3)))
     anchors = anchors or ("voc-2017" if squeeze else "voc-2016")
-    model = _detector("yolov2", trunk, neck, 1024, tree, anchors, size)
+    model = _detector("yolov2", body, neck, width, tree, anchors, size, location)
     model.options["squeeze"] = squeeze
+    if (*widths, *counts) != (*WIDTHS, *COUNTS):
+        model.options |= {"widths": list(widths), "counts": list(counts)}
+    model.options |= _changed(passthrough=passthrough, trunk=trunk, normalized=normalized, location=location)
     return model
 
 
@@ -209,15 +255,68 @@ def build(options: dict[str, Any], tree: WordTree) -> Network:
     return functions[name](tree, **options)  # type: ignore[no-any-return, operator]
 
 
+def of_config(config: Config, tree: WordTree, anchors: Anchors) -> Detector:
+    """The detector of a run's numbers."""
+    common: dict[str, Any] = {
+        "size": config.size, "widths": config.widths, "counts": config.counts,
+        "trunk": config.trunk, "normalized": config.normalized, "location": config.location,
+    }  # fmt: skip
+    if config.network == "yolov2":
+        model = yolov2(tree, anchors, squeeze=config.squeeze, passthrough=config.passthrough, **common)
+    else:
+        model = yolo9000(tree, anchors, **common)
+    model.loss_rules = RULES[config.loss]
+    return model
+
+
+def priors_of(text: str) -> list[list[float]]:
+    """The priors that a text names: a name of `ANCHORS`, or numbers with commas, in cells, as a cfg has them.
+
+    Example:
+        >>> priors_of("1.08,1.19,  3.42,4.41")
+        [[1.08, 1.19], [3.42, 4.41]]
+    """
+    if text in ANCHORS:
+        return [list(map(float, pair)) for pair in ANCHORS[text]]
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        raise unknown("priors", text, ANCHORS) from None
+    if len(numbers) % 2 or not all(0 < number < math.inf for number in numbers):
+        raise WordTreeError(f"priors {text!r}; give widths and heights above 0, in cells, such as 1.08,1.19, 3.42,4.41")
+    return [numbers[at : at + 2] for at in range(0, len(numbers), 2)]
+
+
+def _trunk(name: str, widths: Sequence[int], counts: Sequence[int], normalized: bool) -> Staged:
+    if name not in TRUNKS:
+        raise unknown("trunk", name, TRUNKS)
+    return Extraction(widths[-1], normalized) if name == "extraction" else Darknet19(widths, counts, normalized)
+
+
+def _changed(**options: Any) -> dict[str, Any]:
+    """Those that are not as in the released networks."""
+    usual = {"trunk": "darknet19", "normalized": True, "location": "direct", "passthrough": True}
+    return {name: value for name, value in options.items() if value != usual[name]}
+
+
 def _detector(
-    network: str, trunk: Trunk, neck: nn.Module, channels: int, tree: Classes, anchors: Anchors, size: int
+    network: str,
+    trunk: Trunk,
+    neck: nn.Module,
+    channels: int,
+    tree: Classes,
+    anchors: Anchors,
+    size: int,
+    location: str = "direct",
 ) -> Detector:
     if isinstance(anchors, str):
         if anchors not in ANCHORS:
             raise unknown("anchors", anchors, ANCHORS)
         anchors = ANCHORS[anchors]
     priors = torch.as_tensor(anchors, dtype=torch.float32)
-    model = Detector(trunk, neck, RegionHead(channels, _tree(tree), priors), _checked(size, trunk))
+    model = Detector(trunk, neck, RegionHead(channels, _tree(tree), priors, location), _checked(size, trunk))
+    if location == "image":  # no priors: the nearest shape predicted answers
+        model.scales = replace(model.scales, bias_match=False)
     model.options = {"network": network, "anchors": [list(map(float, pair)) for pair in anchors], "size": size}
     return model
 

@@ -66,6 +66,11 @@ class Progress:
         self.mean = math.nan
         self.task = self.bars.add_task(name, total=total, completed=done, note="")
 
+    def note(self, text: str) -> None:
+        """Say something above the bar."""
+        if not self.bars.disable:
+            self.bars.console.print(text, highlight=False)
+
     def advance(self, loss: Any = None, steps: int = 1) -> None:
         """One step on; a loss, where given, joins the running mean shown."""
         if loss is not None:

@@ -118,19 +118,21 @@ def darknet_sgd(module: nn.Module, net: Section) -> torch.optim.SGD:
 
 
 def optimizer_of(module: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """The optimiser of a run, decay on convolution and classifier weights only; "sgd" is Darknet's.
+    """The optimiser of a run: "sgd" is Darknet's, its decay on convolution and classifier weights only.
 
     A run's loss is the mean over the images of a batch, so its rates are those of a cfg for the same batch. Set each
     group's "lr" by `rate_of` before each step.
     """
-    groups = _groups(module, config.decay)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.rate, momentum=config.momentum)
+        return torch.optim.SGD(_groups(module, config.decay), lr=config.rate, momentum=config.momentum)
+    groups = _groups(module, config.decay, True)
     return torch.optim.AdamW(groups, lr=config.rate, betas=(config.momentum, 0.99), fused=True)
 
 
-def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Weights, which decay, and biases and batch-norm, which do not."""
-    weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
-    plain = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
-    return [{"params": weights, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+def _groups(module: nn.Module, decay: float, classes: bool = False) -> list[dict[str, Any]]:
+    """Weights, which decay, and biases and batch-norm, which do not; with `classes` a tree classifier's biases,
+    [copies, nodes], decay too: the shipped checkpoint was trained so."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in module.named_parameters():
+        groups[parameter.dim() > 1 and (classes or not name.endswith("bias"))].append(parameter)
+    return [{"params": groups[True], "weight_decay": decay}, {"params": groups[False], "weight_decay": 0.0}]

@@ -9,7 +9,7 @@ from wordtree import WordTreeError
 from .batchnorm import BatchNorm
 from .cfg import Cfg, Layer
 from .classifier import TreeClassifier
-from .darknet19 import ConvBlock, Darknet19, MaxPool, Passthrough
+from .darknet19 import ConvBlock, MaxPool, Passthrough, Staged
 from .detector import Detector
 from .head import RegionHead
 from .loss import LossScales
@@ -103,7 +103,7 @@ def cfg_of(model: nn.Module, tree: str | None = None) -> str:
         else:
             parts, end = [model.trunk], _softmax(model)
         # a passthrough reads what the last stage read: back over its own two layers and that stage, pooling and all
-        back = 3 + len([*model.trunk.stages[-1].children()]) if isinstance(model.trunk, Darknet19) else 0
+        back = 3 + len([*model.trunk.stages[-1].children()]) if isinstance(model.trunk, Staged) else 0
         for part in parts:
             lines += _lines(part, back)
         return "\n".join([*lines, *end, *([f"tree={tree}"] if tree else []), ""])
@@ -122,7 +122,7 @@ def _lines(module: nn.Module, back: int = 0) -> list[str]:
         route = ["[route]", f"layers=-{back}", *squeeze, "[reorg]", "stride=2", "[route]"]
         join = f"layers=-1,-{4 if squeeze else 3}"
         return [*_lines(module.deep), *route, join, *_lines(module.join)]
-    if isinstance(module, nn.Sequential | nn.ModuleList | Darknet19 | nn.Identity):
+    if isinstance(module, nn.Sequential | nn.ModuleList | Staged | nn.Identity):
         return [line for child in module.children() for line in _lines(child)]
     raise WordTreeError(f"a {type(module).__name__} in the network; Darknet's v2 networks have no such layer")
 

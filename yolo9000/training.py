@@ -23,16 +23,16 @@ from . import models
 from .borrowed import OWN, Borrowed
 from .checkpoints import load_state, read_tensors, save_model, save_tensors
 from .config import Config, config_of
-from .darknet19 import Darknet19
 from .data.augment import recoloured
 from .feeds import EmbeddedFeed, Feed, Phase, RecordsFeed
 from .hardware import autocast_of, device_of
-from .loading import load_detector
+from .loading import load
 from .reports import Progress
 from .runfile import run_of
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
 from .schedule import optimizer_of, rate_of
 from .sparse import RowSGD
+from .start import begin, with_hash
 
 
 def train(
@@ -64,6 +64,9 @@ def train(
     """
     run = None if str(data) == "embedded" else run_of(data)
     config = config_of({"joint": joint, **options}) if run is None else run.config(**options)
+    config = with_hash(config)
+    if run is None and not config.steps:
+        raise WordTreeError("steps of 0 on the embedded set; a classifier alone learns from the sources of a run.yaml")
     name = "oracle" if config.oracle else "joint" if config.joint else "boxes"
     directory = Path(out) if out is not None else Path("runs") / (name if run is None else run.path.stem)
     if run is None and (finished := finished_run(directory, config)) is not None:
@@ -76,7 +79,7 @@ def train(
         with _interruptible() as stopped:
             trainer.train(bar, stopped)
         weights = trainer.save_weights()
-        model = load_detector(weights)
+        model = load(weights)
         metrics = feed.report(model.to(trainer.device), directory, bar)
     metrics["seconds"] = trainer.seconds
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
@@ -99,9 +102,11 @@ class Trainer:
         self.step = 0  # of both phases together
         self.seconds = 0.0  # spent training, over all sittings
         torch.manual_seed(config.seed)
-        trunk = Darknet19(config.widths, config.counts)
-        self.classifier = models.classifier(self.tree, trunk).to(self.device)
-        self.model = self._detector().to(self.device)
+        looks = {"widths": config.widths, "counts": config.counts, "trunk": config.trunk}
+        size = max(config.classifier_sizes)
+        classifier = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
+        self.classifier = classifier.to(self.device)
+        self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
         if self.device.type == "cpu":  # convolutions on the CPU are faster with channels last
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -118,9 +123,12 @@ class Trainer:
         config = self.config
         if config.detector != OWN:
             return Borrowed(config.detector, self.tree, config.size)
-        pairs = list(zip(config.priors[::2], config.priors[1::2], strict=True))
-        anchors = pairs or self.feed.anchors(2 ** (len(config.widths) - 1))
-        return models.yolo9000(self.tree, anchors, config.size, config.widths, config.counts)
+        stride = 2 ** (len(config.widths) - 1)
+        if config.location == "image":
+            anchors = [[1.0, 1.0]] * config.anchors  # boxes without priors
+        else:
+            anchors = models.priors_of(config.priors) if config.priors else self.feed.anchors(stride)
+        return models.of_config(config, self.tree, anchors)
 
     @property
     def classifier_steps(self) -> int:
@@ -134,10 +142,12 @@ class Trainer:
         if self.feed.fingerprint:
             write_atomically(self.directory / "data.json", json.dumps({"sha256": self.feed.fingerprint}) + "\n")
         last = self.classifier_steps + config.steps
+        if config.start and not self.step:
+            bar.note(begin(self.classifier if self.classifier_steps else self.model, config.start))
         if self.step < self.classifier_steps:
             names = Phase("names", config.classifier_steps, config.classifier_batch, config.classifier_sizes, True)
             self._run(names, self.classifier, 0, bar, stopped)
-        if self.step == self.classifier_steps:
+        if self.step == self.classifier_steps and config.steps:
             self._start_from_classifier()
         if self.step == last:  # stopped while it was being evaluated
             return
@@ -180,6 +190,8 @@ class Trainer:
             rate = rate_of(config, within, phase.steps, phase.classify)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            if module is self.model:
+                module.seen = (within + 1) * phase.batch
             losses = self._step(module, images, targets, phase.size_at(within, config.seed))
             self.step += 1
             self.seconds = before + time.monotonic() - began
@@ -231,7 +243,7 @@ class Trainer:
         """A running mean of the detector's weights, short at first."""
         if module is not self.model:
             return
-        done = self.step - self.classifier_steps
+        done = self.step - (self.classifier_steps if self.config.steps else 0)
         keep = min(self.config.average, (1 + done) / (10 + done))
         if not self.average:
             self.average, keep = {key: value.clone() for key, value in self.weights.items()}, 0.0
@@ -260,7 +272,8 @@ class Trainer:
         """Everything that the next step needs."""
         assert self.optimizer is not None
         tensors = {f"classifier.{key}": value for key, value in self.classifier.state_dict().items()}
-        tensors |= {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        if self.model is not self.classifier:
+            tensors |= {f"model.{key}": value for key, value in self.model.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.items()}
         module = self.classifier if self.step < self.classifier_steps else self.model
         names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -302,7 +315,8 @@ class Trainer:
             part, rest = key.split(".", 1)
             parts[part][rest] = value
         load_state(self.classifier, parts["classifier"], str(self.checkpoint))
-        load_state(self.model, parts["model"], str(self.checkpoint))
+        if self.model is not self.classifier:
+            load_state(self.model, parts["model"], str(self.checkpoint))
         self.average = {key: value.to(self.device) for key, value in parts["average"].items()}
         self._loaded = parts["optimizer"]
         self.step, self.seconds = header["step"], header["seconds"]
