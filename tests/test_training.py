@@ -269,7 +269,7 @@ def test_a_folder_that_is_a_file_or_holds_something_else_is_refused(tmp_path):
         ({"stepz": 5}, ["no training option 'stepz'", "did you mean 'steps'", "batch"]),
         ({"steps": "many"}, ["steps of 'many'", "give a int"]),
         ({"steps": True}, ["steps of True"]),
-        ({"steps": 0}, ["steps of 0", "1 or more"]),
+        ({"steps": 0}, ["steps of 0", "run.yaml"]),
         ({"classifier_steps": -1}, ["classifier_steps of -1", "0 or more"]),
         ({"precision": "flaot32"}, ["'flaot32'", "did you mean 'float32'"]),
         ({"size": 60}, ["60 pixels", "multiples of 16"]),
