@@ -37,9 +37,12 @@ class Config:
             update is below `burn_in`; "poly" falls as (1 - update / steps) ^ power.
         steps_at, scales: of "steps", in either phase: from update steps_at[i] on the rate is times scales[i].
         optimizer: "adamw", or "sgd" as Darknet's.
+        accumulate: in how many equal parts a batch is computed, one after another, of each rank's share (Darknet's
+            subdivisions); batch-norm's statistics are each part's own.
         decay, momentum: of the optimiser; decay on convolution and classifier weights only.
         sparse_head: a step of SGD touches only the rows of the classifier that it reads, the others catch up when they
             are read, see `sparse`: for vocabularies of tens of thousands of nodes.
+        clip: the largest norm of a gradient, 0 for any.
         average: of the weights' running mean, which is what is saved.
         network: "yolo9000", a head right on the trunk, or "yolov2", with three convolutions and a
             passthrough before it.
@@ -76,6 +79,7 @@ class Config:
     size: int = 160
     sizes: tuple[int, ...] = (128, 160, 192)
     rate: float = 1e-3
+    accumulate: int = 1
     policy: str = "one-cycle"
     classifier_policy: str = "one-cycle"
     burn_in: int = 0
@@ -86,6 +90,7 @@ class Config:
     decay: float = 5e-3
     momentum: float = 0.9
     sparse_head: bool = False
+    clip: float = 20.0
     average: float = 0.998
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     counts: tuple[int, ...] = (1, 1, 3, 3, 5)

@@ -1,7 +1,8 @@
 """run.yaml: the sources of a run, its tree, and every number of its training, in one flat file.
 
-Keys at the top are `sources`, `tree`, `model`, `augment`, `bad_share`, and any field of `yolo9000.config.Config`. Paths
-are relative to the file. Every key is checked against the known ones before anything is read.
+Keys at the top are `sources`, `recipe`, `tree`, `model`, `augment`, `bad_share`, and any field of
+`yolo9000.config.Config`; what the file says wins over the recipe. Paths are relative to the file. Every key is checked
+against the known ones before anything is read.
 """
 
 import dataclasses
@@ -29,6 +30,8 @@ from .data.shards import read_shards
 from .data.voc import read_imagenet_xml, read_voc
 from .data.yolo import read_darknet, read_yolo
 from .official import official_maps, official_tree
+from .recipes import Recipe, flat_tree_of, switched
+from .recipes import recipe as find_recipe
 
 MODELS: dict[str, dict[str, Any]] = {"small": {}, "yolo9000": {"widths": WIDTHS, "counts": COUNTS}}
 USES = ("train", "test")
@@ -126,7 +129,8 @@ EMBEDDED = (
     "joint", "oracle", "shares", "boxed_pictures", "labelled_pictures", "classifier_pictures", "test_scenes",
     "held_out",
 )  # fmt: skip
-RUN_KEYS = ("sources", "tree", "model", "augment", "bad_share")
+RUN_KEYS = ("sources", "recipe", "tree", "model", "augment", "bad_share")
+NAMED = ("folder", "tars", "csv")  # kinds with image labels alone; two may hold either
 
 
 @dataclass(frozen=True)
@@ -136,10 +140,12 @@ class RunFile:
     Attributes:
         path: the file.
         sources: its data sets, in order.
-        tree: label maps' names, or a tree file, or "official"; () for the sources' own label maps.
+        tree: label maps' names, or a tree file, "official", or "flat" for the sources' labels without a hierarchy; ()
+            for the sources' own label maps.
         augment: the name of an augmentation, see `data.augment`.
         bad_share: the share of a source's pictures that may be damaged before a run stops.
-        settings: fields of `Config` that the file gives.
+        settings: fields of `Config` that the file gives, and its recipe.
+        recipe: the recipe that they stand on, see `yolo9000.recipes`; "" for none.
     """
 
     path: Path
@@ -148,6 +154,7 @@ class RunFile:
     augment: str
     bad_share: float
     settings: dict[str, Any]
+    recipe: str = ""
 
     def config(self, **options: Any) -> Config:
         """The numbers of the run; options win over the file's.
@@ -156,10 +163,12 @@ class RunFile:
             WordTreeError: an unknown one, a value that cannot be, or one that is the embedded set's alone.
         """
         given = {**self.settings, **options}
+        if given.get("start") and "start" not in options:
+            given["start"] = str(self.path.parent / str(given["start"]))
         for key in EMBEDDED:
             if key in given:
                 raise WordTreeError(f"{key} in a run of {self.path}; it is the embedded set's, here the sources say it")
-        return config_of({"joint": True, **given})
+        return config_of({"joint": True, **switched(given, given.get("without", ()))})
 
     def used(self, use: str) -> tuple[Source, ...]:
         """The sources of one use, "train" or "test"."""
@@ -175,6 +184,8 @@ class RunFile:
             return build_tree(*{one.ids: one for one in labels}.values())
         if self.tree == ("official",):
             return official_tree()
+        if self.tree == ("flat",):
+            return flat_tree_of(labels)
         files = [name for name in self.tree if Path(name).suffix in (".tree", ".json", ".tsv")]
         if files:
             if len(self.tree) > 1:
@@ -183,19 +194,19 @@ class RunFile:
         return build_tree(*(_labels(name, self.path.parent) for name in self.tree))
 
 
-def run_of(data: str | Path) -> RunFile:
-    """The run.yaml that the argument `data` names.
+def run_of(data: str | Path, recipe: str = "") -> RunFile:
+    """The run.yaml that the argument `data` names, by a recipe where one is given.
 
     Raises:
         WordTreeError: neither that nor "embedded".
     """
     if Path(data).suffix not in (".yaml", ".yml"):
         raise WordTreeError(f"no data set {str(data)!r}; known: embedded, or a run.yaml")
-    return read_run(data)
+    return read_run(data, recipe)
 
 
-def read_run(path: str | Path) -> RunFile:
-    """Read a run.yaml.
+def read_run(path: str | Path, recipe: str = "") -> RunFile:
+    """Read a run.yaml; `recipe` wins over the one that it names.
 
     Raises:
         FileNotFoundError: no such file.
@@ -215,20 +226,50 @@ def read_run(path: str | Path) -> RunFile:
     for key in content:
         if key not in RUN_KEYS and key not in FIELDS:
             raise unknown(f"key of {path.name}", str(key), [*RUN_KEYS, *FIELDS])
+    recipe = recipe or str(content.get("recipe") or "")
+    base = find_recipe(recipe) if recipe else None
     model = str(content.get("model", "small"))
     if model not in MODELS:
         raise unknown("model", model, MODELS)
-    tree = content.get("tree") or ()
+    tree = content.get("tree") or (base.tree if base else ())
     bad_share = _number(path, "bad_share", content.get("bad_share", 0.01), 0, 1)
-    augment = str(content.get("augment", "paper"))
+    augment = str(content.get("augment", base.augment if base else "paper"))
     find_augmentation(augment)
-    settings = MODELS[model] | {key: value for key, value in content.items() if key in FIELDS}
+    settings = (
+        (base.settings if base else {})
+        | MODELS[model]
+        | {key: value for key, value in content.items() if key in FIELDS}
+    )
+    if base and base.ratio and not any("ratio" in one or "share" in one for one in map(_keys, content["sources"])):
+        content["sources"] = _by_ratio(path, content["sources"], base)
     run = RunFile(
         path, _named([_source(path, one, number) for number, one in enumerate(content["sources"], 1)]),
-        (tree,) if isinstance(tree, str) else tuple(map(str, tree)), augment, bad_share, settings,
+        (tree,) if isinstance(tree, str) else tuple(map(str, tree)), augment, bad_share, settings, recipe,
     )  # fmt: skip
     run.config()
     return run
+
+
+def _keys(given: Any) -> Any:
+    return given if isinstance(given, dict) else {}
+
+
+def _by_ratio(path: Path, given: list[Any], base: Recipe) -> list[Any]:
+    """Training sources with the recipe's ratio of images with boxes to images with a name."""
+    sides: list[list[int]] = [[], []]
+    for number, one in enumerate(given):
+        if _keys(one).get("use", "train") != "train":
+            continue
+        if _keys(one).get("kind") in ("shards", "darknet"):
+            raise WordTreeError(
+                f"{path}: source {number + 1} of kind {one['kind']!r} may hold boxes or names; recipe {base.name} has "
+                f"{base.ratio[0]:g} : {base.ratio[1]:g} of them: give each source a ratio"
+            )
+        sides[_keys(one).get("kind") in NAMED].append(number)
+    if not all(sides):
+        return given
+    ratio = {number: part / len(side) for part, side in zip(base.ratio, sides, strict=True) for number in side}
+    return [{**one, "ratio": ratio[number]} if number in ratio else one for number, one in enumerate(given)]
 
 
 def _source(path: Path, given: Any, number: int) -> Source:

@@ -18,9 +18,11 @@ from .config import Config
 from .detector import Detector
 from .loading import is_darknet, load, weights_path
 from .models import Network
+from .recipes import HIGH_CLASSIFIER
 from .tables import summary
 from .weights import load_weights, read_header
 
+LOW = 224  # pixels of the paper's classifier before it is tuned at 448
 PART = re.compile(r"\.conv\.(\d+)$")  # Darknet's name of the first layers of a network
 
 
@@ -30,6 +32,8 @@ def with_hash(config: Config) -> Config:
     Raises:
         WordTreeError: no such file, or another than the hash given says.
     """
+    if not config.start and not config.classifier_steps and HIGH_CLASSIFIER in config.without:
+        raise WordTreeError(f"without {HIGH_CLASSIFIER} and no start; give the weights of a classifier at {LOW} pixels")
     if not config.start:
         if config.start_hash:
             raise WordTreeError(f"start_hash {config.start_hash[:12]} and no start; give the file too")
@@ -48,7 +52,7 @@ def with_hash(config: Config) -> Config:
     return dataclasses.replace(config, start_hash=found)
 
 
-def begin(model: Network, start: str | Path) -> str:
+def begin(model: Network, start: str | Path, low: bool = False) -> str:
     """Give a network the weights of a file, as far as they fit; the others stay as they were drawn.
 
     The trunk has to fit whole. Of a detector's file the neck and the rows of boxes are taken where their shapes agree.
@@ -59,6 +63,7 @@ def begin(model: Network, start: str | Path) -> str:
     Args:
         model: a detector, or a classifier.
         start: a `.safetensors` of ours or a run's folder; Darknet's `.weights`, or its first layers, `.conv.23`.
+        low: whether the start has to be a classifier of 224 pixels or less, as without the high-resolution classifier.
 
     Returns:
         What was taken and what was not, in a sentence.
@@ -74,6 +79,11 @@ def begin(model: Network, start: str | Path) -> str:
     source = _darknet(model, path) if is_darknet(path) else load_model(path)[0]
     if not isinstance(source, Detector | TreeClassifier):
         raise WordTreeError(f"start {str(path)!r} is a plug-in's detector; give a classifier or detector of ours")
+    if low and (isinstance(source, Detector) or source.size > LOW):
+        raise WordTreeError(
+            f"without {HIGH_CLASSIFIER}, and start {str(path)!r} is of {source.size} pixels; give the weights of a "
+            f"classifier at {LOW} or less"
+        )
     if isinstance(source, Detector) and isinstance(model, TreeClassifier):
         raise WordTreeError(f"start {str(path)!r} is a detector's, for a classifier; give a classifier's weights")
     taken: list[str] = ["trunk"]

@@ -27,8 +27,10 @@ from .data.augment import recoloured
 from .feeds import EmbeddedFeed, Feed, Phase, RecordsFeed
 from .hardware import autocast_of, device_of
 from .loading import load
+from .recipes import HIGH_CLASSIFIER, switched
+from .recipes import recipe as find_recipe
 from .reports import Progress
-from .runfile import run_of
+from .runfile import RunFile, run_of
 from .runs import MetricsFile, Run, differences, finished_run, write_atomically
 from .schedule import optimizer_of, rate_of
 from .sparse import RowSGD
@@ -37,9 +39,10 @@ from .start import begin, with_hash
 
 def train(
     joint: bool = False,
-    data: str | Path = "embedded",
+    data: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    recipe: str = "",
     **options: Any,
 ) -> Run:
     """Train a detector over a tree, evaluate it, and leave a run folder.
@@ -50,9 +53,11 @@ def train(
     Args:
         joint: learn from image labels beside the boxes (paper section 4); of a run.yaml, its sources say whether.
         data: "embedded", the set that ships, or a run.yaml, which has its own settings; options win over them.
+            A recipe needs one of them; without a recipe it is "embedded" where left out.
         out: the run's folder; runs/joint, runs/boxes, runs/oracle, or runs/ and the run.yaml's name where left out. An
             unfinished run of the same config that it holds is gone on with; a finished one is returned as it is.
         progress: show a progress bar.
+        recipe: a published network's numbers by name, see `yolo9000.recipes`; a run.yaml's and options win over them.
         options: any field of `yolo9000.config.Config`.
 
     Returns:
@@ -62,8 +67,7 @@ def train(
         WordTreeError: an unknown option or data set; a folder that holds something else.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; the same call goes on from there.
     """
-    run = None if str(data) == "embedded" else run_of(data)
-    config = config_of({"joint": joint, **options}) if run is None else run.config(**options)
+    run, config = settled(data, recipe, joint, options)
     config = with_hash(config)
     if run is None and not config.steps:
         raise WordTreeError("steps of 0 on the embedded set; a classifier alone learns from the sources of a run.yaml")
@@ -87,6 +91,22 @@ def train(
     if isinstance(feed, RecordsFeed) and feed.damaged is not None and feed.damaged.found:
         warnings.warn(feed.damaged.summary(), stacklevel=2)
     return Run(directory, weights, metrics, config)
+
+
+def settled(
+    data: str | Path | None, recipe: str, joint: bool, options: dict[str, Any]
+) -> tuple[RunFile | None, Config]:
+    """The run.yaml, None for the embedded set, and the numbers of a run: recipe, run.yaml, options, the last wins."""
+    if data is None and recipe:
+        what = find_recipe(recipe).data
+        raise WordTreeError(
+            f"recipe {recipe!r} and no data; it is for {what}: give a run.yaml, or embedded for a trial"
+        )
+    if data is not None and str(data) != "embedded":
+        run = run_of(data, recipe)
+        return run, run.config(**options)
+    given = {"joint": joint, **(find_recipe(recipe).settings if recipe else {}), **options}
+    return None, config_of(switched(given, given.get("without", ())))
 
 
 class Trainer:
@@ -143,7 +163,8 @@ class Trainer:
             write_atomically(self.directory / "data.json", json.dumps({"sha256": self.feed.fingerprint}) + "\n")
         last = self.classifier_steps + config.steps
         if config.start and not self.step:
-            bar.note(begin(self.classifier if self.classifier_steps else self.model, config.start))
+            low = HIGH_CLASSIFIER in config.without and not self.classifier_steps
+            bar.note(begin(self.classifier if self.classifier_steps else self.model, config.start, low))
         if self.step < self.classifier_steps:
             names = Phase("names", config.classifier_steps, config.classifier_batch, config.classifier_sizes, True)
             self._run(names, self.classifier, 0, bar, stopped)

@@ -56,6 +56,12 @@ AUGMENTATIONS = {
     # yolo9000.cfg and darknet9000.cfg at the release, 2017-01
     "darknet": Augmentation(0.2, 0.1, 0.75, 0.75, True, 7.0, 0.75, (128 / 224, 2.0), exact=True),
     "darknet-2018": Augmentation(0.2, 0.1, 0.75, 0.75, True, 7.0, 0.75, (128 / 224, 2.0), place=True, exact=True),
+    # by the name of their recipes: darknet19.cfg of 2016 and of 2017, darknet19_448.cfg, the cfgs of YOLOv2
+    "darknet19-2016": Augmentation(mirror=True, crop=(1.0, 2.0), exact=True),
+    "darknet19-2017": Augmentation(0.2, 0.1, 0.75, 0.75, True, 7.0, 0.75, (128 / 256, 448 / 256), exact=True),
+    "darknet19-448": Augmentation(0.2, 0.1, 0.75, 0.75, True, 7.0, 0.75, (1.0, 512 / 448), exact=True),
+    "yolov2-2016": Augmentation(0.2, 0.1, 1.5, 1.5, True, exact=True),
+    "yolov2-2017": Augmentation(0.3, 0.1, 1.5, 1.5, True, place=True, exact=True),
     "none": Augmentation(),
 }
 
