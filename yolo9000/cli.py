@@ -39,8 +39,25 @@ def train(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="The joint run with every box given: the upper bound.")
     ] = False,
-    data: Annotated[str, typer.Option(help="embedded, the set that ships, or a run.yaml.")] = "embedded",
+    data: Annotated[
+        str | None, typer.Option(help="embedded, the set that ships and the default, or a run.yaml.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/joint where left out.")] = None,
+    recipe: Annotated[str, typer.Option(help="A published network's numbers, such as yolov2-voc.")] = "",
+    start: Annotated[
+        str | None, typer.Option(help="Weights to begin from: a run, a .safetensors, Darknet's .weights or .conv.23.")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="A step from YOLO to YOLOv2 to go without, such as passthrough; any number."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan: steps, rates, memory, hours; and train nothing.")
+    ] = False,
+    rate: Annotated[
+        float | None, typer.Option(help="Of the plan: images a second that train elsewhere; measured here if left out.")
+    ] = None,
+    gpus: Annotated[str, typer.Option(help="Of the plan: on how many GPUs, such as 1,8,64.")] = "",
     detector: Annotated[
         str | None, typer.Option(help="A plug-in's, such as torchvision/retinanet_resnet50_fpn; ours where left out.")
     ] = None,
@@ -55,16 +72,22 @@ def train(
     from .training import train as run_training
 
     if check:
-        _check(data, out)
+        _check(data or "embedded", out)
     options = _settings(settings or [])
-    if data == "embedded":
+    if (data or "embedded") == "embedded":
         options["joint"] = joint or oracle
+    if start is not None:
+        options["start"] = start
+    if without:
+        options["without"] = without
     if oracle:
         options["oracle"] = True
     if detector is not None:
         options["detector"] = detector
+    if dry_run:
+        _plan(data, recipe, options, rate, gpus)
     try:
-        run = run_training(data=data, out=out, **options)
+        run = run_training(data=data, out=out, recipe=recipe, **options)
     except KeyboardInterrupt:
         typer.echo("stopped; a checkpoint is kept, and the same command goes on from it", err=True)
         raise typer.Exit(130) from None
@@ -72,7 +95,29 @@ def train(
         typer.echo(run.table())
     files = sorted(file.name for file in run.directory.iterdir() if file.suffix in (".png", ".csv", ".safetensors"))
     typer.echo(f"run folder: {run.directory}  ({', '.join(files)})")
-    typer.echo(f"try it:     yolo9000 detect PHOTO --weights {run.directory} --tree-threshold 0.3")
+    if run.config.steps:
+        typer.echo(f"try it:     yolo9000 detect PHOTO --weights {run.directory} --tree-threshold 0.3")
+    else:
+        typer.echo(f"next:       yolo9000 train --start {run.directory} --data ...")
+
+
+def _plan(data: str | None, recipe: str, options: dict[str, Any], rate: float | None, gpus: str) -> NoReturn:
+    """What a run would be, as tables."""
+    from rich.console import Console
+
+    from .cost import at_scale
+    from .plan import ABOUT, plan_of, tables
+
+    if not all(one.strip().isdecimal() and int(one) for one in gpus.split(",") if gpus):
+        raise WordTreeError(f"gpus {gpus!r}; give whole numbers with commas between, such as 1,8,64")
+    console = Console(highlight=False)
+    one = plan_of(data, recipe, options, rate)
+    for table in tables(one):
+        console.print(table)
+    console.print(ABOUT)
+    if gpus:
+        console.print(at_scale(one, [int(number) for number in gpus.split(",")]))
+    raise typer.Exit()
 
 
 def _check(data: str, out: Path | None) -> NoReturn:
