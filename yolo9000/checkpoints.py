@@ -1,49 +1,61 @@
 """Models and runs on disk: safetensors with a JSON header, never a pickle, written whole or not at all."""
 
+import hashlib
 import json
 import os
-import tempfile
+import platform
 from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wordtree import LabelMap, WordTree, WordTreeError
+from wordtree import LabelMap, WordTree, WordTreeError, __version__
 
 from . import models
 from .detector import Detector
+from .files import whole
 from .models import Network
 from .weights import Header
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksum
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
-    """Write tensors and a JSON header to a new file, then put it in its place: no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
-        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(plain, name, metadata={"yolo9000": json.dumps({"format": FORMAT, **header})})
-        with open(name, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write tensors and a JSON header to a new file, then put it in its place: no reader ever sees half of it.
+
+    The header gets `format` and `sha256`, the hash of all the rest, by which a damaged file is known.
+
+    Raises:
+        CannotWrite: a full disk or a read-only folder; what stood at `path` stands there still.
+    """
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    header = {**header, "format": FORMAT}
+    header["sha256"] = _hash(plain, header)
+    with whole(path, sum(value.nbytes for value in plain.values())) as part:
+        save_file(plain, part, metadata={"yolo9000": json.dumps(header)})
+        os.chmod(part, 0o644)
     return path
+
+
+def _hash(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    """The SHA-256 of a file's content, apart from itself."""
+    digest = hashlib.sha256(json.dumps({**header, "sha256": ""}).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote.
 
     Raises:
-        WordTreeError: no such file, a file of another kind or cut short, or one of a newer format.
+        WordTreeError: no such file, a file of another kind, cut short or damaged, or one of a newer format.
     """
     file = Path(path)
     if not file.is_file():
@@ -53,22 +65,68 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
             header = json.loads((opened.metadata() or {}).get("yolo9000", "null"))
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as fault:
-        raise WordTreeError(
-            f"weights {str(file)!r} cannot be read ({fault}); give a whole safetensors file that `yolo9000 train` wrote"
-        ) from None
+        raise _unreadable(file, str(fault)) from None
     if header is None:
         raise WordTreeError(f"weights {str(file)!r} have no yolo9000 header; give a file that `yolo9000 train` wrote")
-    if header["format"] > FORMAT:
+    version = header.get("format") if isinstance(header, dict) else None
+    if type(version) is not int or version < 1:
+        raise _unreadable(file, "its header is damaged")
+    if version > FORMAT:
         raise WordTreeError(
-            f"weights {str(file)!r} are of format {header['format']}; this version reads up to {FORMAT}: upgrade it"
+            f"weights {str(file)!r} are of format {version}; this version reads up to {FORMAT}: upgrade it"
         )
+    if version > 1:
+        cpu = {key: value.cpu() for key, value in tensors.items()}
+        if header.get("sha256") != _hash(cpu, header):
+            raise _unreadable(file, "its checksum does not match its content: it was damaged or changed")
     return tensors, header
 
 
-def save_model(path: Path, model: Network, labels: LabelMap | None = None, about: str = "", half: bool = False) -> Path:
+def peek(path: Path) -> dict[str, Any]:
+    """The header of what `save_tensors` wrote, in a moment: nothing is checked; {} where there is none to be read."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = json.loads((opened.metadata() or {})["yolo9000"])
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _unreadable(file: Path, why: str) -> WordTreeError:
+    return WordTreeError(
+        f"weights {str(file)!r} cannot be read ({why}); give a whole safetensors file that `yolo9000 train` wrote"
+    )
+
+
+def versions() -> dict[str, str | int]:
+    """What a result depends on beside its settings, to the last bit: versions, threads, the processor's instructions.
+
+    Example:
+        >>> sorted(versions())
+        ['processor', 'python', 'threads', 'torch', 'torchvision', 'yolo9000']
+    """
+    return {
+        "yolo9000": __version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }
+
+
+def save_model(
+    path: Path,
+    model: Network,
+    labels: LabelMap | None = None,
+    about: str = "",
+    half: bool = False,
+    more: dict[str, Any] | None = None,
+) -> Path:
     """Write a detector or classifier whole: tensors, its numbers or its cfg, its tree, the labels it was trained on.
 
-    With `half`, weight matrices are stored as float16 and read back as float32: half the file.
+    With `half`, weight matrices are stored as float16 and read back as float32: half the file. `more` is added to the
+    header, such as what it was trained with.
     """
     header = {
         "model": model.options,
@@ -76,6 +134,7 @@ def save_model(path: Path, model: Network, labels: LabelMap | None = None, about
         "labels": None if labels is None else {"name": labels.name, "labels": labels.labels, "ids": labels.ids},
         "about": about,
         "origin": None if model.origin is None else [*model.origin[:3], getattr(model, "seen", 0)],
+        **(more or {}),
     }
     state = model.state_dict()
     if half:

@@ -1,9 +1,12 @@
 """The command `yolo9000`. Each verb imports what it needs when it runs."""
 
+import contextlib
 import json
 import math
+import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -69,8 +72,6 @@ def train(
     ] = None,
 ) -> None:
     """Train, evaluate, and leave a run folder. Ctrl-C keeps a checkpoint; the same command goes on from it."""
-    from .training import train as run_training
-
     if check:
         _check(data or "embedded", out)
     options = _settings(settings or [])
@@ -86,11 +87,10 @@ def train(
         options["detector"] = detector
     if dry_run:
         _plan(data, recipe, options, rate, gpus)
-    try:
+    with _stopping():
+        from .training import train as run_training
+
         run = run_training(data=data, out=out, recipe=recipe, **options)
-    except KeyboardInterrupt:
-        typer.echo("stopped; a checkpoint is kept, and the same command goes on from it", err=True)
-        raise typer.Exit(130) from None
     if run.metrics.keys() - {"seconds"}:
         typer.echo(run.table())
     files = sorted(file.name for file in run.directory.iterdir() if file.suffix in (".png", ".csv", ".safetensors"))
@@ -197,20 +197,17 @@ def bounds(
     ] = None,
 ) -> None:
     """Joint training beside the two runs that bound it: detection data alone, and every box given."""
-    from .reports import metrics_table
-    from .training import train as run_training
-
     options = _settings(settings or [])
     kinds: dict[str, dict[str, Any]] = {
         "boxes": {},
         "joint": {"joint": True},
         "oracle": {"joint": True, "oracle": True},
     }
-    try:
+    with _stopping():
+        from .reports import metrics_table
+        from .training import train as run_training
+
         runs = {name: run_training(out=out / name, **kind, **options) for name, kind in kinds.items()}
-    except KeyboardInterrupt:
-        typer.echo("stopped; a checkpoint is kept, and the same command goes on from it", err=True)
-        raise typer.Exit(130) from None
     typer.echo(metrics_table(*(run.metrics for run in runs.values()), names=list(runs)))
 
 
@@ -488,6 +485,19 @@ def _options(
 ) -> None: ...
 
 
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Say where a stopped training stands, and how it goes on; exit code 130 after Ctrl-C, 143 after SIGTERM."""
+    from .stops import Stopped, stopping
+
+    try:
+        with stopping():
+            yield
+    except Stopped as stop:
+        typer.echo(f"{stop}:\n  {shlex.join(['yolo9000', *sys.argv[1:]])}", err=True)
+        raise typer.Exit(128 + stop.number) from None
+
+
 def _settings(pairs: list[str]) -> dict[str, Any]:
     """`key=value` pairs; values as JSON, or as plain text where they are none."""
     options = {}
@@ -515,14 +525,15 @@ def _one_line(message: object) -> str:
 
 
 def main() -> None:
-    """Run the command; an error is one line on stderr and exit code 2."""
+    """Run the command; an error is one line on stderr and exit code 2, or 1 where a training met a NaN."""
+    code = 2
     try:
         sys.exit(app(standalone_mode=False))
     except UsageError as error:  # an unknown command or option, a value of the wrong type
         message = error.format_message()  # type: ignore[attr-defined]
     except (WordTreeError, OSError) as error:
-        message = str(error)
+        message, code = str(error), getattr(error, "exit_code", 2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     print(_one_line(message), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -58,6 +58,8 @@ class Config:
         test_scenes: a column of the final table.
         held_out: a training family to leave out and test on, for choosing settings without the test family.
         checkpoint_every: steps between checkpoints.
+        nonfinite: what a step with a NaN or an infinity does: "stop" ends the run, "skip" leaves that update out; see
+            `faults`.
     """
 
     detector: str = "yolo9000"
@@ -110,6 +112,7 @@ class Config:
     test_scenes: int = 300
     checkpoint_every: int = 200
     held_out: str = ""
+    nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
         if self.oracle and not self.joint:
@@ -176,6 +179,7 @@ CHOICES = {
     "trunk": ("darknet19", "extraction"),
     "location": ("direct", "offset", "image"),
     "loss": ("paper", "darknet", "darknet-2018"),
+    "nonfinite": ("stop", "skip"),
 }
 
 

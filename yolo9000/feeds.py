@@ -17,7 +17,7 @@ from .config import Config
 from .data import embedded
 from .data.augment import find_augmentation
 from .data.joint import Joint, JointSampler, collate
-from .data.loading import Damaged, Keys, Known, Views, limits_of, listed, load_batches
+from .data.loading import TRIES, Damaged, Keys, Known, Views, limits_of, listed, load_batches
 from .data.memory import InMemory
 from .data.records import Records
 from .hardware import processes_of
@@ -71,6 +71,18 @@ class Feed(Protocol):
         """The batches of a phase from step `start` on; boxes in pixels of the images. Every target of a batch has
         "colours" or none: float [3], how `data.augment.recoloured` changes the picture."""
 
+    def pictures(self, step: int) -> list[str]:
+        """Where each picture of a step comes from, in the phase whose batches were asked for last."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, for JSON."""
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave when a checkpoint was written."""
+
+    def summary(self) -> str:
+        """What to say of the data when a run is finished; "" for nothing."""
+
     def about(self) -> str:
         """What weights trained on it know and cannot know, in a sentence or two."""
 
@@ -107,7 +119,10 @@ class EmbeddedFeed:
                 pictures.append(self._pictures(split, config.labelled_pictures, config.size, bar, stopped))
                 parts = config.shares
         joint = Joint(pictures, [self.nodes] * len(pictures))
-        sampler = JointSampler([len(one) for one in pictures], parts, phase.batch, phase.steps, start, config.seed)
+        self.splits = [one.source.split for one in pictures]
+        self.sampler = sampler = JointSampler(
+            [len(one) for one in pictures], parts, phase.batch, phase.steps, start, config.seed
+        )
         return (collate([joint[at] for at in picked]) for picked in sampler)
 
     def anchors(self, stride: int) -> list[list[float]]:
@@ -115,6 +130,21 @@ class EmbeddedFeed:
         scenes = self._source("boxed", 300, self.config.size)
         boxes = torch.cat([scenes[index][1]["boxes"] for index in range(len(scenes))])
         return _priors((boxes[:, 2:] - boxes[:, :2]) / stride, self.config.anchors)
+
+    def pictures(self, step: int) -> list[str]:
+        """See `Feed`; as the split and the picture's number in it."""
+        return [f"embedded:{self.splits[source]}:{row}" for source, row in self.sampler.batch_at(step)]
+
+    def state(self) -> dict[str, Any]:
+        """See `Feed`; pictures that are made have none."""
+        return {}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """See `Feed`."""
+
+    def summary(self) -> str:
+        """See `Feed`."""
+        return ""
 
     def about(self) -> str:
         """See `Feed`."""
@@ -171,7 +201,8 @@ class RecordsFeed:
             )
         if config.steps and all(one.labelled.all() for one in self.records):
             raise WordTreeError(f"no training source of {run.path} has boxes; give at least one that has")
-        self.damaged: Damaged | None = None
+        self.damaged = Damaged(directory / "bad_images.csv", ())
+        self.met: list[list[str]] = []  # damaged images of each source so far, in the phase of a checkpoint
 
     @property
     def labelled(self) -> bool:
@@ -206,11 +237,12 @@ class RecordsFeed:
         # the two phases see different views: one counts its pictures from the end of the numbers
         views = Views(sources, how, config.seed * 2 + phase.classify, [one.size for one in given], phase.classify)
         sampler = JointSampler([len(one) for one in sources], parts, phase.batch, phase.steps, start, config.seed)
+        self.sources, self.sampler = sources, sampler
         keys = Keys(sampler, lambda step: phase.size_at(step, config.seed))
-        self.damaged = Damaged(
-            self.directory / "bad_images.csv", limits_of(sources, self.run.bad_share),
-            self.damaged.found if self.damaged else listed(self.directory / "bad_images.csv"),
-        )  # fmt: skip
+        self.damaged = Damaged(self.damaged.file, limits_of(sources, self.run.bad_share), self.damaged.found)
+        if start:
+            self.damaged.sources = [set(images) for images in self.met] or self.damaged.sources
+        self.damaged.write()
         return load_batches(views, keys, processes_of(config.workers), self.damaged, marks)
 
     def anchors(self, stride: int) -> list[list[float]]:
@@ -231,6 +263,28 @@ class RecordsFeed:
                 sizes[index] = records.image(index).shape[:0:-1]
             sides = sides / sizes[image[rows]]
         return sides.astype(np.float32)
+
+    def pictures(self, step: int) -> list[str]:
+        """See `Feed`; of a damaged picture, the one that takes its place."""
+        return [self._used(self.sources[source], row) for source, row in self.sampler.batch_at(step)]
+
+    def _used(self, records: Records, row: int) -> str:
+        names = [records.where((row + step) % len(records)) for step in range(TRIES)]
+        return next((name for name in names if name not in self.damaged.found), names[0])
+
+    def state(self) -> dict[str, Any]:
+        """See `Feed`; the damaged images met so far."""
+        return {"found": self.damaged.found, "met": [sorted(images) for images in self.damaged.sources]}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """See `Feed`; of an older checkpoint, the list that it left."""
+        found = state.get("found", listed(self.damaged.file))
+        self.damaged.found = {image: (fault, times) for image, (fault, times) in found.items()}
+        self.met = state.get("met", [])
+
+    def summary(self) -> str:
+        """See `Feed`."""
+        return self.damaged.summary()
 
     def about(self) -> str:
         """See `Feed`."""

@@ -1,7 +1,10 @@
 """What this machine computes on and in: the device, the precision, the processes."""
 
 import contextlib
+import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,21 @@ def autocast_of(precision: str, device: torch.device) -> Autocast:
 def processes_of(wanted: int) -> int:
     """How many processes make pictures: as wanted, or one a core up to eight for -1."""
     return min(8, os.cpu_count() or 1) if wanted < 0 else wanted
+
+
+def as_worker(number: int = 0) -> None:
+    """The first thing in a process that makes pictures: one thread; Ctrl-C and SIGTERM are its parent's to answer; it
+    ends with its parent, however that ends."""
+    torch.set_num_threads(1)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if sys.platform == "linux" and parent is not None:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent.pid:  # it had ended before
+            os._exit(1)
 
 
 def _computes_bfloat16() -> bool:

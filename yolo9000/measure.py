@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wordtree import LabelMap, WordTree, WordTreeError
-from wordtree.formats import write_whole
 
 from .borrowed import Borrowed
 from .data.augment import AUGMENTATIONS, classifier_view, stream
 from .data.records import CROWD, DIFFICULT, GROUP, Records
 from .detector import Detector
 from .evaluation import SCORE_THRESHOLD, score_nodes
+from .files import whole, write_text
+from .hardware import as_worker
 from .models import Network, TreeClassifier
 from .reports import Progress
 from .runfile import RunFile, Source
@@ -244,7 +245,9 @@ def _batches(records: Records, processes: int, bar: Progress | None, title: str)
     """The images of a data set, uint8 [3, h, w] each, several at a time, with the number of the first."""
     if bar is not None:
         bar.start(title, total=len(records))
-    loader: DataLoader[Any] = DataLoader(_Images(records), BATCH, num_workers=processes, collate_fn=list)
+    loader: DataLoader[Any] = DataLoader(
+        _Images(records), BATCH, num_workers=processes, collate_fn=list, worker_init_fn=as_worker
+    )
     first = 0
     for images in loader:
         yield first, images
@@ -262,11 +265,11 @@ def _leave(
     if all(id_.isdecimal() for id_ in ids):
         write_coco_results(out / "results.json", found, ids, records.numbers)
     write_voc_results(out / "voc", found, [Path(id_).stem for id_ in ids], labels, tree)
-    with (out / "classes.csv").open("w", newline="") as file:
+    with whole(out / "classes.csv") as part, part.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "name", "AP50"])
         writer.writerows([tree.ids[node], tree.names[node], f"{value:.4f}"] for node, value in by_class.items())
-    write_whole(out / "worst_and_best.txt", worst_and_best(by_class, tree) + "\n")
+    write_text(out / "worst_and_best.txt", worst_and_best(by_class, tree) + "\n")
 
 
 BOX_KINDS = ("coco", "lvis", "voc", "imagenet-det", "yolo", "openimages", "darknet")

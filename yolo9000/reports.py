@@ -21,6 +21,7 @@ from .config import Config
 from .data import embedded
 from .detector import Detector
 from .evaluation import average_precision, class_agnostic_recall, score_data
+from .files import whole
 
 ROWS = {
     "boxed_groups": "boxed groups",
@@ -146,7 +147,7 @@ def metrics_table(*runs: dict[str, float], names: Sequence[str] = ("",)) -> str:
 
 def write_table(path: Path, metrics: dict[str, float]) -> None:
     """evaluation.csv: scenes, objects, mAP50, recall10."""
-    with path.open("w", newline="") as file:
+    with whole(path) as part, part.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["scenes", "objects", "mAP50", "recall10"])
         for column in COLUMNS:
@@ -168,14 +169,15 @@ def plot_curve(source: Path, target: Path) -> None:
     for axis, phase in zip(axes, phases, strict=False):
         mine = [row for row in rows if row["phase"] == phase]
         for loss in ("box", "objectness", "tree", "image_label"):
-            points = [(int(row["step"]), float(row[loss])) for row in mine if row[loss]]
+            points = [(int(row["step"]), float(row[loss])) for row in mine if math.isfinite(float(row[loss] or "nan"))]
             if points and any(value for _, value in points):
                 steps, values = zip(*points, strict=True)
                 axis.plot(steps, values, alpha=0.25, color=f"C{len(axis.lines) // 2}")
                 axis.plot(steps, _smooth(values), label=loss.replace("_", " "), color=axis.lines[-1].get_color())
         axis.set(title=phase, xlabel="step", ylabel="loss, mean an image", yscale="log")
         axis.legend()
-    figure.savefig(target, dpi=110)
+    with whole(target) as part:
+        figure.savefig(part, dpi=110)
 
 
 def draw_scenes(model: Detector, target: Path, size: int, held_out: str | None = None, count: int = 12) -> None:
@@ -201,7 +203,8 @@ def draw_scenes(model: Detector, target: Path, size: int, held_out: str | None =
     sheet = Image.new("RGB", (width * columns, height * math.ceil(count / columns)), "white")
     for number, picture in enumerate(sheets):
         sheet.paste(picture, (number % columns * width, number // columns * height))
-    sheet.save(target)
+    with whole(target) as part:
+        sheet.save(part)
 
 
 def _smooth(values: Sequence[float], share: float = 0.9) -> list[float]:

@@ -2,14 +2,26 @@
 
 import csv
 import dataclasses
+import io
 import json
-import os
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wordtree import WordTreeError
 
 from .config import Config, config_of
+from .files import append, clean, write_text
+
+CHECKPOINT = "checkpoint.safetensors"
+FILES = (
+    CHECKPOINT, "weights.safetensors", "config.json", "data.json", "metrics.csv", "metrics.json", "evaluation.csv",
+    "curve.png", "detections.png", "bad_images.csv",
+)  # fmt: skip
+# what a run may go on with otherwise than it began: where and how it is computed, not what is learned
+FREE = ("device", "workers", "checkpoint_every", "nonfinite")
 
 
 @dataclass(frozen=True)
@@ -43,36 +55,42 @@ def finished_run(directory: Path, config: Config, data: str = "") -> Run | None:
     Raises:
         WordTreeError: the folder holds a finished run of another config or over other data.
     """
-    metrics = directory / "metrics.json"
+    metrics, weights = directory / "metrics.json", directory / "weights.safetensors"
     if not metrics.exists():
         return None
     hashes = directory / "data.json"
     try:
         stored = config_of(json.loads((directory / "config.json").read_text()))
         over = json.loads(hashes.read_text())["sha256"] if hashes.exists() else ""
-    except (OSError, ValueError, KeyError) as fault:
+        figures = json.loads(metrics.read_text())
+    except (OSError, ValueError, KeyError, TypeError) as fault:
         raise WordTreeError(f"{directory} holds a run that cannot be read ({fault}); give another folder") from None
-    if stored != config:
+    if differences(stored, config):
         raise WordTreeError(
             f"{directory} holds a finished run with other settings ({differences(stored, config)}); "
             "give another folder, or delete it"
         )
     if over != data:
         raise WordTreeError(f"{directory} holds a finished run over other data; give another folder, or delete it")
-    return Run(directory, directory / "weights.safetensors", json.loads(metrics.read_text()), config)
+    if not weights.is_file():
+        raise WordTreeError(
+            f"{directory} holds a finished run whose {weights.name} is gone; put it back, or delete the folder to "
+            "begin again"
+        )
+    tidy(directory)
+    (directory / CHECKPOINT).unlink(missing_ok=True)  # of a process killed between its last two steps
+    return Run(directory, weights, figures, config)
 
 
 def differences(a: Config, b: Config) -> str:
-    """The settings in which two configs differ, by name."""
+    """The settings in which two configs differ, by name; not those that a run may change when it goes on, `FREE`."""
     one, other = dataclasses.asdict(a), dataclasses.asdict(b)
-    return ", ".join(sorted(key for key in one if one[key] != other[key]))
+    return ", ".join(sorted(key for key in one if one[key] != other[key] and key not in FREE))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
+def tidy(directory: Path) -> None:
+    """Remove what a killed process has left half-written in a run's folder."""
+    clean([directory / name for name in FILES])
 
 
 class MetricsFile:
@@ -82,18 +100,28 @@ class MetricsFile:
 
     def __init__(self, path: Path, keep_to: int) -> None:
         self.path = path
-        rows = []
-        if path.exists() and keep_to:
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= keep_to]
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        rows = _whole_rows(path, self.FIELDS, keep_to) if path.exists() and keep_to else []
+        write_text(path, _lines([dict(zip(self.FIELDS, self.FIELDS, strict=True)), *rows], self.FIELDS))
 
     def write(self, step: int, phase: str, seconds: float, rate: float, losses: dict[str, float]) -> None:
         """Append one row."""
         row = {"step": step, "phase": phase, "seconds": round(seconds, 1), "rate": f"{rate:.3g}"}
         row |= {key: f"{value:.5g}" for key, value in losses.items()}
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.FIELDS, lineterminator="\n").writerow(row)
+        append(self.path, _lines([row], self.FIELDS))
+
+
+def _whole_rows(path: Path, fields: Sequence[str], keep_to: int) -> list[dict[str, Any]]:
+    """The rows up to a step; a last line that a crash has cut short is none."""
+    lines = path.read_text(errors="replace").split("\n")[:-1]
+    rows = list(csv.DictReader(lines))
+    return [row for row in rows if row.keys() == set(fields) and None not in row.values() and _step(row) <= keep_to]
+
+
+def _step(row: dict[str, Any]) -> float:
+    return int(row["step"]) if row["step"].isdecimal() else math.inf
+
+
+def _lines(rows: Sequence[dict[str, Any]], fields: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, fields, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -19,8 +19,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from wordtree import LabelMap, WordTree, WordTreeError
-from wordtree.formats import write_whole
 from wordtree.metrics import expand_detections
+
+from .files import whole, write_text
 
 COCO_FIGURES = (
     "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
@@ -305,7 +306,7 @@ def write_coco_results(path: Path, found: Found, ids: Sequence[str], numbers: Ma
             found.scores.round(6).tolist(), strict=True,
         )
     ]  # fmt: skip
-    write_whole(path, json.dumps(rows))
+    write_text(path, json.dumps(rows))
     return path
 
 
@@ -333,7 +334,7 @@ def write_voc_results(
             f"{ids[image]} {score:.6f} {' '.join(f'{side:.6f}' for side in box)}\n"
             for image, score, box in zip(mine.image.tolist(), mine.scores.tolist(), corners.tolist(), strict=True)
         ]
-        write_whole(folder / f"comp4_det_{split}_{label}.txt", "".join(rows))
+        write_text(folder / f"comp4_det_{split}_{label}.txt", "".join(rows))
         written.append(folder / f"comp4_det_{split}_{label}.txt")
     return written
 
@@ -361,5 +362,6 @@ def plot_precision_recall(path: Path, curves: Mapping[str, Curve]) -> Path:
     if best:
         axes.legend(fontsize="small", loc="lower left")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with whole(path) as part:
+        figure.savefig(part, dpi=110)
     return path

@@ -3,14 +3,12 @@
 A step depends on the config and its own number alone, so a run stopped anywhere goes on as if it had never stopped.
 """
 
-import contextlib
 import dataclasses
 import json
-import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +19,23 @@ from wordtree import WordTreeError
 
 from . import models
 from .borrowed import OWN, Borrowed
-from .checkpoints import load_state, read_tensors, save_model, save_tensors
+from .checkpoints import load_state, peek, read_tensors, save_model, save_tensors, versions
 from .config import Config, config_of
 from .data.augment import recoloured
-from .feeds import EmbeddedFeed, Feed, Phase, RecordsFeed
+from .faults import Faults, Kept, Moment, NotFinite, Unsound, finite, unsound, unsound_after
+from .feeds import Batch, EmbeddedFeed, Feed, Phase, RecordsFeed
+from .files import FULL, named, sync, write_text
 from .hardware import autocast_of, device_of
 from .loading import load
 from .recipes import HIGH_CLASSIFIER, switched
 from .recipes import recipe as find_recipe
 from .reports import Progress
 from .runfile import RunFile, run_of
-from .runs import MetricsFile, Run, differences, finished_run, write_atomically
+from .runs import CHECKPOINT, FREE, MetricsFile, Run, differences, finished_run, tidy
 from .schedule import optimizer_of, rate_of
 from .sparse import RowSGD
 from .start import begin, with_hash
+from .stops import Stopped, Stops, stopping
 
 
 def train(
@@ -64,8 +65,9 @@ def train(
         Run: `.weights`, `.metrics` (such as "unseen/fine_under_boxed/mAP50"), `.directory`.
 
     Raises:
-        WordTreeError: an unknown option or data set; a folder that holds something else.
-        KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; the same call goes on from there.
+        WordTreeError: an unknown option or data set; a folder that holds something else; a full disk (`CannotWrite`),
+            NaN or infinity (`NotFinite`): the last checkpoint stands, and the same call goes on from it.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM (`Stopped`), once a checkpoint is written; the same call goes on.
     """
     run, config = settled(data, recipe, joint, options)
     config = with_hash(config)
@@ -73,6 +75,16 @@ def train(
         raise WordTreeError("steps of 0 on the embedded set; a classifier alone learns from the sources of a run.yaml")
     name = "oracle" if config.oracle else "joint" if config.joint else "boxes"
     directory = Path(out) if out is not None else Path("runs") / (name if run is None else run.path.stem)
+    with stopping() as stops:
+        try:
+            return _train(run, directory, config, progress, stops)
+        except KeyboardInterrupt:
+            raise Stopped(_kept(directory), stops.number or signal.SIGINT) from None
+        except OSError as fault:
+            raise (named(fault, fault.filename or directory) if fault.errno in FULL else fault) from None
+
+
+def _train(run: RunFile | None, directory: Path, config: Config, progress: bool, stops: Stops) -> Run:
     if run is None and (finished := finished_run(directory, config)) is not None:
         return finished
     feed = EmbeddedFeed(config) if run is None else RecordsFeed(run, directory, config)
@@ -80,16 +92,19 @@ def train(
         return finished
     trainer = Trainer(config, directory, feed)
     with Progress(enabled=progress) as bar:
-        with _interruptible() as stopped:
+        with stops.later() as stopped:
             trainer.train(bar, stopped)
         weights = trainer.save_weights()
         model = load(weights)
         metrics = feed.report(model.to(trainer.device), directory, bar)
     metrics["seconds"] = trainer.seconds
-    write_atomically(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    if trainer.faults.skipped:
+        metrics["skipped_steps"] = len(trainer.faults.skipped)
+    write_text(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     trainer.checkpoint.unlink(missing_ok=True)
-    if isinstance(feed, RecordsFeed) and feed.damaged is not None and feed.damaged.found:
-        warnings.warn(feed.damaged.summary(), stacklevel=2)
+    for told in (trainer.faults.summary(), feed.summary()):
+        if told:
+            warnings.warn(told, stacklevel=3)
     return Run(directory, weights, metrics, config)
 
 
@@ -107,6 +122,15 @@ def settled(
         return run, run.config(**options)
     given = {"joint": joint, **(find_recipe(recipe).settings if recipe else {}), **options}
     return None, config_of(switched(given, given.get("without", ())))
+
+
+def _kept(directory: Path) -> str:
+    """What a stopped run has left."""
+    checkpoint = directory / CHECKPOINT
+    if not checkpoint.is_file():
+        return f"stopped before the first checkpoint in {directory}; the same command begins again"
+    step = peek(checkpoint).get("step")
+    return f"stopped; a checkpoint is kept, and the same command goes on from it ({checkpoint}, after step {step})"
 
 
 class Trainer:
@@ -133,10 +157,14 @@ class Trainer:
         self.average: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}  # as they lie in the detector: what it is the average of
         self.optimizer: torch.optim.Optimizer | None = None
+        self.faults = Faults(directory, config)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise WordTreeError(f"{directory} is a file; give a folder for the run") from None
+        except OSError as fault:
+            raise named(fault, directory) from None
+        tidy(directory)
         self._resume()
 
     def _detector(self) -> Any:
@@ -158,9 +186,9 @@ class Trainer:
     def train(self, bar: Progress, stopped: Callable[[], bool]) -> None:
         """Run what is left of both phases."""
         config = self.config
-        write_atomically(self.directory / "config.json", json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        write_text(self.directory / "config.json", json.dumps(dataclasses.asdict(config), indent=1) + "\n")
         if self.feed.fingerprint:
-            write_atomically(self.directory / "data.json", json.dumps({"sha256": self.feed.fingerprint}) + "\n")
+            write_text(self.directory / "data.json", json.dumps({"sha256": self.feed.fingerprint}) + "\n")
         last = self.classifier_steps + config.steps
         if config.start and not self.step:
             low = HIGH_CLASSIFIER in config.without and not self.classifier_steps
@@ -180,9 +208,12 @@ class Trainer:
         """Write the averaged weights as a model that `yolo9000.load` reads."""
         state = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.model.load_state_dict({**state, **self.average})
-        path = save_model(self.directory / "weights.safetensors", self.model, self.labels, about=self.feed.about())
-        self.model.load_state_dict(state)
-        return path
+        try:
+            return save_model(
+                self.directory / "weights.safetensors", self.model, self.labels, self.feed.about(), more=self._origin()
+            )
+        finally:
+            self.model.load_state_dict(state)
 
     # ------------------------------------------------------------------ the loop
 
@@ -201,6 +232,7 @@ class Trainer:
             self.optimizer = RowSGD(self.optimizer, module)
         self._load_optimizer(module)
         self.weights = {key: value for key, value in self.model.state_dict().items() if value.is_floating_point()}
+        self.kept = Kept(module)
         batches = self.feed.batches(phase, self.step - first, bar, stopped)
         module.train()
         bar.start(phase.title, total=phase.steps, done=self.step - first)
@@ -213,18 +245,20 @@ class Trainer:
                 group["lr"] = rate
             if module is self.model:
                 module.seen = (within + 1) * phase.batch
-            losses = self._step(module, images, targets, phase.size_at(within, config.seed))
+            size = phase.size_at(within, config.seed)
+            try:
+                losses = self._step(module, images, targets, size)
+            except Unsound as fault:
+                losses = self._leave_out(fault, phase, size, (images, targets), within, module)
             self.step += 1
             self.seconds = before + time.monotonic() - began
-            self._average(module)
+            sound = self.step not in self.faults.skipped[-1:]
+            if sound:
+                self._average(module)
             if self.step % 10 == 0:
                 values = {key: float(value) for key, value in losses.items()}
-                if not all(map(math.isfinite, values.values())):
-                    raise WordTreeError(
-                        f"loss {values} at step {self.step}; the last checkpoint is kept; try a rate below {rate:g}"
-                    )
                 log.write(self.step, phase.title, self.seconds, self.optimizer.param_groups[0]["lr"], values)
-            bar.advance(sum(losses.values()) if self.step % 10 == 0 else None)
+            bar.advance(sum(losses.values()) if self.step % 10 == 0 and sound else None)
             if stopped():
                 self.save_checkpoint()
                 if module is self.model:
@@ -236,29 +270,33 @@ class Trainer:
     def _step(
         self, module: nn.Module, images: Tensor, targets: list[dict[str, Tensor]], size: int
     ) -> dict[str, Tensor]:
-        """One update; images uint8 [b, 3, h, w], boxes in their pixels."""
+        """One update; images uint8 [b, 3, h, w], boxes in their pixels. `Unsound`, and no update, where there is a NaN
+        or an infinity."""
         assert self.optimizer is not None
-        images, targets = mirrored(images, targets, seed=self.config.seed * 1_000_003 + self.step)
-        batch = images.to(self.device).float() / 255
-        scale = size / batch.shape[-1]
-        if scale != 1:
-            batch = nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=scale < 1)
-        ready = [{key: value.to(self.device) for key, value in target.items()} for target in targets]
-        changes = [target.pop("colours") for target in ready if "colours" in target]
-        if changes:
-            batch = recoloured(batch, torch.stack(changes))
-        if self.device.type == "cpu":
-            batch = batch.contiguous(memory_format=torch.channels_last)
-        for target in ready:
-            if "boxes" in target:
-                target["boxes"] = target["boxes"] * scale
+        if what := unsound(images, targets):
+            raise Unsound(what, {})
+        self.kept.look()
+        batch, ready = ready_batch(images, targets, self.step, size, self.config.seed, self.device)
         with self.autocast():
             losses: dict[str, Tensor] = module(batch, ready)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 20.0)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), 20.0)
+        losses = {key: value.detach() for key, value in losses.items()}
+        if what := unsound_after(losses, norm, module):
+            self.kept.put_back()
+            raise Unsound(what, losses)
         self.optimizer.step()
-        return {key: value.detach() for key, value in losses.items()}
+        return losses
+
+    def _leave_out(
+        self, fault: Unsound, phase: Phase, size: int, batch: Batch, within: int, module: Any
+    ) -> dict[str, Tensor]:
+        """A step that is not finite: written out; the run stops, or goes on without it, as the config says."""
+        assert self.optimizer is not None
+        moment = Moment(self.step + 1, phase.title, size, self.optimizer.param_groups[0]["lr"])
+        self.faults.note(fault, moment, batch, self.feed.pictures(within), module)
+        return fault.losses
 
     def _average(self, module: nn.Module) -> None:
         """A running mean of the detector's weights, short at first."""
@@ -287,11 +325,21 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         """Where the unfinished run lies."""
-        return self.directory / "checkpoint.safetensors"
+        return self.directory / CHECKPOINT
 
     def save_checkpoint(self) -> None:
-        """Everything that the next step needs."""
+        """Everything that the next step needs.
+
+        Raises:
+            NotFinite: weights that are not finite take the place of no checkpoint.
+        """
         assert self.optimizer is not None
+        if not finite([*self.classifier.parameters(), *self.model.parameters(), *self.average.values()]):
+            raise NotFinite(
+                f"weights of {self.directory} after step {self.step} are not finite; the last checkpoint is kept: "
+                f"begin again with a lower rate than {self.optimizer.param_groups[0]['lr']:.3g} in another folder"
+            )
+        sync(self.directory / "metrics.csv")  # its rows are not written again
         tensors = {f"classifier.{key}": value for key, value in self.classifier.state_dict().items()}
         if self.model is not self.classifier:
             tensors |= {f"model.{key}": value for key, value in self.model.state_dict().items()}
@@ -310,27 +358,52 @@ class Trainer:
             "config": dataclasses.asdict(self.config),
             "tree": self.tree.hash,
             "data": self.feed.fingerprint,
-            "torch": torch.__version__,
+            "versions": versions(),
+            "skipped": self.faults.skipped,
+            "feed": self.feed.state(),
         }
         save_tensors(self.checkpoint, tensors, header)
+
+    def _origin(self) -> dict[str, Any]:
+        """What weights say of their training, the same wherever and however fast it was computed."""
+        config = {key: value for key, value in dataclasses.asdict(self.config).items() if key not in FREE}
+        own = {key: value for key, value in versions().items() if key not in ("threads", "processor")}
+        return {"config": config, "versions": own}
 
     def _resume(self) -> None:
         self._loaded: dict[str, Tensor] = {}
         if not self.checkpoint.exists():
             return
-        tensors, header = read_tensors(self.checkpoint)
+        tensors, header = read_checkpoint(self.checkpoint)
         stored = config_of(header["config"])
-        if stored != self.config:
+        if different := differences(stored, self.config):
             raise WordTreeError(
-                f"{self.directory} holds an unfinished run with other settings ({differences(stored, self.config)}); "
+                f"{self.directory} holds an unfinished run with other settings ({different}); "
                 "give the same settings, another folder, or delete it"
             )
         if header["tree"] != self.tree.hash:
-            raise WordTreeError(f"{self.directory} holds a run over another tree; give another folder, or delete it")
-        if header.get("data", "") != self.feed.fingerprint:
             raise WordTreeError(
-                f"{self.directory} holds a run over data that has changed since; give another folder, or delete it"
+                f"{self.directory} holds a run over another tree ({header['tree'][:12]}, given {self.tree.hash[:12]}); "
+                "give that tree, another folder, or delete it"
             )
+        data = header.get("data", "")
+        if data != self.feed.fingerprint:
+            was, given = (one[:12] or "the embedded set" for one in (data, self.feed.fingerprint))
+            raise WordTreeError(
+                f"{self.directory} holds a run over data that has changed since ({was}, given {given}); "
+                "give the data as it was, another folder, or delete it"
+            )
+        then, now = header.get("versions", {"torch": header.get("torch")}), versions()
+        if stored.device != self.config.device:
+            then, now = {**then, "device": stored.device}, {**now, "device": self.config.device}
+        if changed := [f"{key} {now[key]} (was {was})" for key, was in then.items() if now.get(key, was) != was]:
+            warnings.warn(
+                f"{self.directory} goes on with {', '.join(changed)}; its weights will not be equal bit for bit to "
+                "those of a run that never stopped",
+                stacklevel=2,
+            )
+        self.faults.skipped = list(header.get("skipped", ()))
+        self.feed.resume(header.get("feed", {}))
         parts: dict[str, dict[str, Tensor]] = {"classifier": {}, "model": {}, "average": {}, "optimizer": {}}
         for key, value in tensors.items():
             part, rest = key.split(".", 1)
@@ -353,10 +426,58 @@ class Trainer:
                 state = {key.rpartition(".")[2]: self._loaded[key] for key in keys}
                 # like the parameter, memory format included: a fused update pairs elements as they lie in memory
                 self.optimizer.state[parameter] = {
-                    key: value if key == "step" else torch.empty_like(parameter).copy_(value)
+                    key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
                     for key, value in state.items()
                 }
         self._loaded = {}
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the header of an unfinished run.
+
+    Raises:
+        WordTreeError: a damaged file, or one that is no checkpoint.
+    """
+    try:
+        tensors, header = read_tensors(path)
+    except WordTreeError as fault:
+        raise WordTreeError(f"{path.parent} cannot go on: {fault}; or delete the file to begin again") from None
+    if "step" not in header:
+        raise WordTreeError(
+            f"{path.parent} cannot go on: {path.name} holds a model's weights and no run's state; put the checkpoint "
+            "back, or delete the file to begin again"
+        )
+    return tensors, header
+
+
+def ready_batch(
+    images: Tensor, targets: list[dict[str, Tensor]], step: int, size: int, seed: int, device: torch.device
+) -> Batch:
+    """A batch as the network takes it in a step, mirrored, resized and recoloured; what is random in the step is drawn
+    from the seed and its number.
+
+    Args:
+        images: uint8 [b, 3, h, w].
+        targets: one an image, boxes in its pixels.
+        step: the number of the step, from 0.
+        size: pixels of the input.
+    """
+    torch.manual_seed(seed * 1_000_003 + step)  # of layers that draw for themselves, as a plug-in's may
+    images, targets = mirrored(images, targets, seed * 1_000_003 + step)
+    batch = images.to(device).float() / 255
+    scale = size / batch.shape[-1]
+    if scale != 1:
+        batch = nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=scale < 1)
+    ready = [{key: value.to(device) for key, value in target.items()} for target in targets]
+    changes = [target.pop("colours") for target in ready if "colours" in target]
+    if changes:
+        batch = recoloured(batch, torch.stack(changes))
+    if device.type == "cpu":
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    for target in ready:
+        if "boxes" in target:
+            target["boxes"] = target["boxes"] * scale
+    return batch, ready
 
 
 def mirrored(images: Tensor, targets: list[dict[str, Tensor]], seed: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
@@ -372,25 +493,3 @@ def mirrored(images: Tensor, targets: list[dict[str, Tensor]], seed: int) -> tup
             target = {**target, "boxes": torch.stack((width - right, top, width - left, bottom), dim=1)}
         ready.append(target)
     return images, ready
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the loop to stop after its step; a second Ctrl-C stops at once."""
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = {}
-    with contextlib.suppress(ValueError):  # signals belong to the main thread; elsewhere they are left alone
-        for one in (signal.SIGINT, signal.SIGTERM):
-            before[one] = signal.signal(one, ask)
-    try:
-        yield lambda: asked
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from wordtree import WordTree, WordTreeError
 
+from ..files import whole
+from ..hardware import as_worker
 from ..runfile import RunFile
 from .augment import Augmentation, classifier_view, colours, distort_image, find_augmentation, stream, view
 from .records import FAULTS, Fault, Records
@@ -112,13 +114,14 @@ def check(
     faults = []
     for records in sources:
         start(records.name, len(records))
-        looks: DataLoader[Any] = DataLoader(_Looks(records), 32, num_workers=processes, collate_fn=list)
+        looks: DataLoader[Any] = DataLoader(
+            _Looks(records), 32, num_workers=processes, collate_fn=list, worker_init_fn=as_worker
+        )
         damaged = []
         for batch in looks:
             damaged += [what for what in batch if what]
             tick(len(batch))
         faults.append((*records.faults, *(Fault("images", *what.split("\n", 1)) for what in damaged)))
-    folder.mkdir(parents=True, exist_ok=True)
     sheet = folder / "samples.png"
     bad = {fault.where for some in faults for fault in some if fault.kind == "images"}
     draw_samples(sources, tree, find_augmentation(run.augment), sheet, bad)
@@ -156,7 +159,8 @@ def draw_samples(
     sheet = Image.new("RGB", (columns * TILE, max(1, -(-len(tiles) // columns)) * TILE), "white")
     for at, tile in enumerate(tiles):
         sheet.paste(tile, (at % columns * TILE, at // columns * TILE))
-    sheet.save(target)
+    with whole(target) as part:
+        sheet.save(part)
 
 
 def _tile(records: Records, index: int, tree: WordTree, how: Augmentation, random: torch.Generator) -> Image.Image:

@@ -1,7 +1,6 @@
 """Pictures from disk in batches: views made by worker processes, whichever makes them; damaged ones replaced."""
 
 import csv
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from torchvision.transforms.v2.functional import resize
 
 from wordtree import WordTreeError
 
+from ..files import whole
+from ..hardware import as_worker
 from .augment import Augmentation, classifier_view, colours, stream, view
 from .joint import JointSampler
 from .records import Records
@@ -151,8 +152,11 @@ class Damaged:
             )
 
     def write(self) -> None:
-        """The list as a file."""
-        with self.file.open("w", newline="") as opened:
+        """The list as a file; none where all were sound."""
+        if not self.found:
+            self.file.unlink(missing_ok=True)
+            return
+        with whole(self.file) as part, part.open("w", newline="") as opened:
             writer = csv.writer(opened, lineterminator="\n")
             writer.writerow(["image", "fault", "times"])
             writer.writerows([image, fault, times] for image, (fault, times) in sorted(self.found.items()))
@@ -194,7 +198,7 @@ def load_batches(
         known: what each source knows; it yields to what an image itself was checked for.
     """
     loader: DataLoader[Any] = DataLoader(
-        views, batch_sampler=keys, num_workers=processes, collate_fn=list, worker_init_fn=_start,
+        views, batch_sampler=keys, num_workers=processes, collate_fn=list, worker_init_fn=as_worker,
         prefetch_factor=4 if processes else None,
     )  # fmt: skip
     for made in loader:
@@ -207,10 +211,3 @@ def load_batches(
 def _with_known(target: dict[str, Tensor], known: Known) -> dict[str, Tensor]:
     marks = known.boxes if "boxes" in target else known.labels
     return target if marks is None or "known" in target else {**target, "known": marks}
-
-
-def _start(worker: int) -> None:
-    """Of a worker process: one thread; Ctrl-C and SIGTERM are its parent's to answer."""
-    torch.set_num_threads(1)
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)

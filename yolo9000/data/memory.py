@@ -1,15 +1,20 @@
 """A data set of small pictures made once, by several processes, and kept in memory: the loop then waits for nothing."""
 
 import multiprocessing
-import os
-import signal
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from wordtree import WordTreeError
+
+from ..hardware import as_worker
 
 CHUNK = 32  # pictures a piece of work
 
@@ -31,9 +36,10 @@ class InMemory(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         tick: Callable[[int], None] = lambda made: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.source = source
         self.images = torch.zeros(0, dtype=torch.uint8)  # [n, 3, h, w], made once the first size is known
         self.targets: list[dict[str, Tensor]] = []
-        for piece in _pieces(source, processes):
+        for piece in _pieces(source, processes, stopped):
             for image, target in piece:
                 if not len(self.images):
                     self.images = torch.empty(len(source), *image.shape, dtype=torch.uint8)
@@ -53,15 +59,30 @@ class InMemory(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 Made = list[tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
-def _pieces(source: Any, processes: int) -> Iterator[Made]:
+def _pieces(source: Any, processes: int, stopped: Callable[[], bool]) -> Iterator[Made]:
     starts = range(0, len(source), CHUNK)
     if processes < 1:
         yield from (_make(source, start) for start in starts)
         return
     # a forked child shares the pictures already read; where there is no fork, each child reads its own
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    with multiprocessing.get_context(method).Pool(processes, _start, (source,)) as pool:
-        yield from pool.imap(_make_here, starts)
+    method = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    pool = ProcessPoolExecutor(processes, method, _start, (source,))
+    try:
+        pieces = deque(pool.submit(_make_here, start) for start in starts)
+        while pieces:
+            piece = pieces.popleft()
+            while not piece.done() and not stopped():
+                wait([piece], timeout=0.2)
+            if stopped():
+                raise KeyboardInterrupt
+            yield piece.result()
+    except BrokenProcessPool:
+        raise WordTreeError(
+            f"one of {processes} processes that make pictures has ended, as it does where memory is short; give fewer "
+            "workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 _source: Any = None  # of a child process
@@ -70,9 +91,7 @@ _source: Any = None  # of a child process
 def _start(source: Any) -> None:
     global _source
     _source = source
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    as_worker()
 
 
 def _make_here(start: int) -> Made:

@@ -20,6 +20,7 @@ import numpy as np
 
 from wordtree import LabelMap, WordTree, WordTreeError
 
+from ..files import whole
 from ..images import SUFFIXES
 from .folders import Member, members_of
 from .records import Fault, Mapper, Records, Table
@@ -45,26 +46,20 @@ def write_shards(
         The shards, in order. The same data set gives the same bytes.
 
     Raises:
-        WordTreeError: fewer than one picture a shard, or an image that cannot be read.
+        WordTreeError: fewer than one picture a shard, an image that cannot be read, or a full disk.
     """
     if per_shard < 1:
         raise WordTreeError(f"{per_shard} pictures a shard; give 1 or more")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for number, first in enumerate(range(0, len(records), per_shard)):
         target = folder / f"{records.name}-{number:06}.tar"
-        part = target.with_suffix(".part")
-        try:
-            with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
-                for index in range(first, min(first + per_shard, len(records))):
-                    name = records.files[index] if records.places is None else records.ids[index]
-                    suffix = os.path.splitext(name)[1].lower() or ".jpg"
-                    _add(tar, f"{index:09}{suffix}", records.read(index))
-                    _add(tar, f"{index:09}.json", json.dumps(_sample(records, index)).encode())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole(target) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for index in range(first, min(first + per_shard, len(records))):
+                name = records.files[index] if records.places is None else records.ids[index]
+                suffix = os.path.splitext(name)[1].lower() or ".jpg"
+                _add(tar, f"{index:09}{suffix}", records.read(index))
+                _add(tar, f"{index:09}.json", json.dumps(_sample(records, index)).encode())
         written.append(target)
         tick(min(first + per_shard, len(records)) - first)
     return written
