@@ -64,6 +64,13 @@ def train(
     detector: Annotated[
         str | None, typer.Option(help="A plug-in's, such as torchvision/retinanet_resnet50_fpn; ours where left out.")
     ] = None,
+    trunk: Annotated[
+        str | None,
+        typer.Option(help="A network in place of Darknet-19, such as timm/efficientnet_lite0."),
+    ] = None,
+    trunk_weights: Annotated[
+        str | None, typer.Option(help="A file of the trunk's weights, or DEFAULT for its package's own.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Read a run.yaml's data whole, tell what is wrong, and train nothing.")
     ] = False,
@@ -85,6 +92,7 @@ def train(
         options["oracle"] = True
     if detector is not None:
         options["detector"] = detector
+    options |= {key: value for key, value in (("trunk", trunk), ("trunk_weights", trunk_weights)) if value is not None}
     if dry_run:
         _plan(data, recipe, options, rate, gpus)
     with _stopping():

@@ -10,6 +10,8 @@ from wordtree.errors import unknown
 
 POLICIES = ("one-cycle", "constant", "steps", "poly")
 OPTIMIZERS = ("adamw", "sgd")
+TRUNKS = ("darknet19", "extraction")
+STRIDES = (32, 16, 8)  # of trunks by name
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Config:
         anchors, priors: how many dimension clusters of the training boxes; or priors in their place: a name of
             `models.ANCHORS`, or numbers in cells with commas between, as a cfg has them.
         trunk, squeeze, passthrough, normalized, location: see `models.yolov2`.
+        trunk_weights: of a trunk by name: a file, or "DEFAULT" for its package's own, see `trunks.load_trunk`.
+        trunk_frozen: of a trunk by name: its weights and batch-norm statistics stay as they are.
         loss: the reading of the loss: "paper", "darknet" or "darknet-2018".
         without: what a recipe's run was switched off, see `yolo9000.recipes.ABLATIONS`; the fields above say how.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
@@ -98,6 +102,8 @@ class Config:
     counts: tuple[int, ...] = (1, 1, 3, 3, 5)
     network: str = "yolo9000"
     trunk: str = "darknet19"
+    trunk_weights: str = ""
+    trunk_frozen: bool = False
     squeeze: int = 64
     passthrough: bool = True
     normalized: bool = True
@@ -153,7 +159,8 @@ class Config:
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         check_policy(self)
-        stride = 2 ** (len(self.widths) - 1)
+        check_trunk(self)
+        stride = self.stride
         for side in (self.size, *self.sizes, *self.classifier_sizes):
             if side < stride or side % stride or side > LARGEST:
                 raise WordTreeError(
@@ -162,6 +169,20 @@ class Config:
         numbers = all(type(share) in (int, float) and 0 < share < math.inf for share in self.shares)
         if len(self.shares) != 2 or not numbers:
             raise WordTreeError(f"shares {self.shares}; give two above 0, boxed : labelled, such as (1, 4)")
+
+    @property
+    def stride(self) -> int:
+        """Pixels a cell: of a trunk by name what follows its @, else the largest that all sizes are multiples of."""
+        if "/" not in self.trunk:
+            return int(2 ** (len(self.widths) - 1))
+        _, at, asked = self.trunk.partition("@")
+        sides = (self.size, *self.sizes, *self.classifier_sizes)
+        return int(asked) if at else next((one for one in STRIDES if not any(side % one for side in sides)), 32)
+
+    @property
+    def whole_trunk(self) -> str:
+        """The trunk, one by name with its stride."""
+        return f"{self.trunk.partition('@')[0]}@{self.stride}" if "/" in self.trunk else self.trunk
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
@@ -176,11 +197,25 @@ CHOICES = {
     "classifier_policy": POLICIES,
     "optimizer": OPTIMIZERS,
     "network": ("yolo9000", "yolov2"),
-    "trunk": ("darknet19", "extraction"),
     "location": ("direct", "offset", "image"),
     "loss": ("paper", "darknet", "darknet-2018"),
     "nonfinite": ("stop", "skip"),
 }
+
+
+def check_trunk(config: Config) -> None:
+    """Refuse a trunk that none can be, and settings of one by name for another."""
+    name, at, asked = config.trunk.partition("@")
+    if "/" not in name and config.trunk not in TRUNKS:
+        raise unknown("trunk", config.trunk, (*TRUNKS, "torchvision/mobilenet_v3_small", "timm/efficientnet_lite0"))
+    if at and asked not in map(str, STRIDES):
+        raise WordTreeError(f"trunk {config.trunk!r}; give a stride of {STRIDES} after the @, or none")
+    if "/" in name and config.detector != "yolo9000":
+        raise WordTreeError(f"trunk {config.trunk!r} for {config.detector!r}, a plug-in's, which has its own")
+    if "/" not in name and (config.trunk_weights or config.trunk_frozen):
+        raise WordTreeError(
+            f"trunk_weights or trunk_frozen for {config.trunk!r}; give a trunk by name too, or weights to start from"
+        )
 
 
 def check_policy(config: Config) -> None:

@@ -21,6 +21,7 @@ from .images import Placement, clip, place, place_boxes, unplace
 from .loss import RULES, LossScales, Target, region_losses
 from .modes import SCORES, Mode, batchnorm_of, find_mode
 from .region import decode_xyxy
+from .trunks import NamedTrunk
 
 Detection = dict[str, Any]
 
@@ -154,7 +155,7 @@ class Detector(nn.Module):
 
     def features(self, batch: Tensor) -> Tensor:
         """float [b, 3, h, w] -> what the head reads, [b, channels, h/stride, w/stride]."""
-        if isinstance(self.neck, Passthrough) and isinstance(self.trunk, Staged):
+        if isinstance(self.neck, Passthrough) and isinstance(self.trunk, Staged | NamedTrunk):
             return self.neck(*self.trunk.forward_both(batch))  # type: ignore[no-any-return]
         return self.neck(self.trunk(batch))  # type: ignore[no-any-return]
 

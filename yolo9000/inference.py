@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from wordtree import WordTreeError
 from wordtree.errors import unknown
 
-from .batchnorm import EPSILON
+from .batchnorm import EPSILON, BatchNorm
 from .detector import Detector
+from .trunks import NamedTrunk
 
+PLAIN = (nn.BatchNorm2d, BatchNorm)  # others, such as timm's, do more than normalise
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -25,7 +27,7 @@ def fuse(model: Detector, precision: str = "float32", compile: bool | str = Fals
     Args:
         model: any detector.
         precision: of the convolutions; boxes and class logits are computed in float32 in any case. "bfloat16" or
-            "float16" where the device has units for it.
+            "float16" where the device has units for it. A trunk by name stays in float32.
         compile: compile the network with `torch.compile`, on a GPU into CUDA graphs. The first image of each size waits
             for it. On a processor the fused network is no slower without. Or the name of a compiler's backend.
 
@@ -46,8 +48,9 @@ def fuse(model: Detector, precision: str = "float32", compile: bool | str = Fals
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    for part in (model.trunk, model.neck):
-        _fold_inside(part, PRECISIONS[precision])
+    by_name = isinstance(model.trunk, NamedTrunk)  # of which not every convolution is found: it stays in one precision
+    _fold_inside(model.trunk, torch.float32 if by_name else PRECISIONS[precision])
+    _fold_inside(model.neck, PRECISIONS[precision])
     if isinstance(model.head.boxes, nn.Conv2d):
         model.head.boxes = FusedConv(model.head.boxes)  # type: ignore[assignment]
     if compile:
@@ -156,11 +159,11 @@ def _fold_inside(module: nn.Module, dtype: torch.dtype) -> None:
     if not isinstance(module, nn.Sequential):
         return
     for at, convolution in enumerate(module):
-        if not isinstance(convolution, nn.Conv2d):
+        if type(convolution) is not nn.Conv2d:  # timm's own pad by themselves
             continue
         norm, slope, last = None, None, at
         for follows in list(module)[at + 1 :]:
-            if isinstance(follows, nn.BatchNorm2d) and norm is None and slope is None:
+            if isinstance(follows, nn.BatchNorm2d) and type(follows) in PLAIN and norm is None and slope is None:
                 norm = follows
             elif isinstance(follows, nn.LeakyReLU | nn.ReLU) and slope is None:
                 slope = getattr(follows, "negative_slope", 0.0)

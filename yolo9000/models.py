@@ -16,12 +16,13 @@ from wordtree.errors import unknown
 from .borrowed import Borrowed
 from .cfg import Cfg, flat_tree, named, names_of
 from .classifier import TreeClassifier
-from .config import Config
+from .config import TRUNKS, Config
 from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, Extraction, MaxPool, Passthrough, Staged, Trunk
 from .detector import Detector
 from .head import RegionHead
 from .loss import RULES, scales_of
 from .network import CfgTrunk, check_square, split_head
+from .trunks import NamedTrunk
 
 __all__ = [
     "ANCHORS",
@@ -64,7 +65,6 @@ ANCHORS: dict[str, Sequence[Sequence[float]]] = {
         for ratio in (2, 1, 0.5)
     ),
 }  # fmt: skip
-TRUNKS = ("darknet19", "extraction")
 
 
 def darknet19(
@@ -119,7 +119,8 @@ def yolo9000(
         size: pixels of the square input, a multiple of the stride.
         widths, counts: the trunk's stages, see `Darknet19`.
         neck: channels of 3x3 convolutions between trunk and head.
-        trunk: "darknet19", or "extraction": YOLO's network before it, as wide as the last of `widths`.
+        trunk: "darknet19"; "extraction": YOLO's network before it, as wide as the last of `widths`; or a network of
+            torchvision or timm by name, such as "timm/efficientnet_lite0", see `trunks.NamedTrunk`.
         normalized: False for biases in place of batch-norm.
         location: how a box is told, see `region.decode`; "image" is without priors, so many boxes a cell as `anchors`.
 
@@ -171,6 +172,8 @@ def yolov2(
     """
     body = _trunk(trunk, widths, counts, normalized)
     width = body.channels
+    if passthrough and not body.passthrough_channels:
+        raise WordTreeError(f"{trunk} has no features of stride {body.stride // 2} to pass through; passthrough=False")
     if passthrough:
         neck: nn.Module = Passthrough(body.passthrough_channels, width, squeeze, width, normalized)
     else:
@@ -259,7 +262,7 @@ def of_config(config: Config, tree: WordTree, anchors: Anchors) -> Detector:
     """The detector of a run's numbers."""
     common: dict[str, Any] = {
         "size": config.size, "widths": config.widths, "counts": config.counts,
-        "trunk": config.trunk, "normalized": config.normalized, "location": config.location,
+        "trunk": config.whole_trunk, "normalized": config.normalized, "location": config.location,
     }  # fmt: skip
     if config.network == "yolov2":
         model = yolov2(tree, anchors, squeeze=config.squeeze, passthrough=config.passthrough, **common)
@@ -287,7 +290,9 @@ def priors_of(text: str) -> list[list[float]]:
     return [numbers[at : at + 2] for at in range(0, len(numbers), 2)]
 
 
-def _trunk(name: str, widths: Sequence[int], counts: Sequence[int], normalized: bool) -> Staged:
+def _trunk(name: str, widths: Sequence[int], counts: Sequence[int], normalized: bool) -> Staged | NamedTrunk:
+    if "/" in name:
+        return NamedTrunk(name)
     if name not in TRUNKS:
         raise unknown("trunk", name, TRUNKS)
     return Extraction(widths[-1], normalized) if name == "extraction" else Darknet19(widths, counts, normalized)

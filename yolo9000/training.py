@@ -36,6 +36,7 @@ from .schedule import optimizer_of, rate_of
 from .sparse import RowSGD
 from .start import begin, with_hash
 from .stops import Stopped, Stops, stopping
+from .trunks import load_trunk
 
 
 def train(
@@ -146,11 +147,13 @@ class Trainer:
         self.step = 0  # of both phases together
         self.seconds = 0.0  # spent training, over all sittings
         torch.manual_seed(config.seed)
-        looks = {"widths": config.widths, "counts": config.counts, "trunk": config.trunk}
+        looks = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
         size = max(config.classifier_sizes)
         classifier = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
         self.classifier = classifier.to(self.device)
         self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
+        if "/" in config.trunk:
+            self._start_trunks()
         if self.device.type == "cpu":  # convolutions on the CPU are faster with channels last
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -171,12 +174,21 @@ class Trainer:
         config = self.config
         if config.detector != OWN:
             return Borrowed(config.detector, self.tree, config.size)
-        stride = 2 ** (len(config.widths) - 1)
         if config.location == "image":
             anchors = [[1.0, 1.0]] * config.anchors  # boxes without priors
         else:
-            anchors = models.priors_of(config.priors) if config.priors else self.feed.anchors(stride)
+            anchors = models.priors_of(config.priors) if config.priors else self.feed.anchors(config.stride)
         return models.of_config(config, self.tree, anchors)
+
+    def _start_trunks(self) -> None:
+        """Trunks by name: weights of their own where asked for, and whether they stay."""
+        first, other = self.classifier.trunk, self.model.trunk
+        if self.config.trunk_weights and not self.checkpoint.exists():  # which has them
+            load_trunk(first, self.config.trunk_weights)
+            other.load_state_dict(first.state_dict())
+        if self.config.trunk_frozen:
+            first.freeze()  # type: ignore[operator]
+            other.freeze()
 
     @property
     def classifier_steps(self) -> int:
