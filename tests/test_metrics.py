@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from strategies import trees
 
 from wordtree import WordTree, WordTreeError
-from wordtree.metrics import calibration, common, expand_detections, hierarchical_scores, operating_curve
+from wordtree.metrics import (
+    RELATIONS,
+    calibration,
+    common,
+    expand_detections,
+    hierarchical_scores,
+    operating_curve,
+    relations,
+)
 
 #      animal  plant
 #     /  |        \
@@ -180,6 +188,29 @@ def test_scores_of_nothing_are_nan_and_of_no_answer_are_vague_not_wrong():
     assert math.isnan(silent.precision)
     assert math.isnan(silent.mistake_height)
     assert hierarchical_scores([0], [0], ONE).exact == 1.0
+
+
+@given(trees(), seeds)
+@settings(deadline=None, max_examples=80)
+def test_relations_are_those_of_the_paths(tree, seed):
+    random = np.random.RandomState(seed)
+    nodes, truths = random.randint(-1, len(tree), 9), random.randint(0, len(tree), 9)
+    found = relations(nodes, truths, tree)
+    for row, (a, t) in enumerate(zip(nodes.tolist(), truths.tolist(), strict=True)):
+        above, below, both = path(a, tree), path(t, tree), lca(a, t, tree)
+        assert found.common[row] == both
+        assert found.up[row] == len(set(below) - set(above))
+        assert found.down[row] == len(set(above) - set(below))
+        kind = RELATIONS[found.kind[row]]
+        assert (kind == "exact") == (a == t)
+        assert (kind == "ancestor") == (a in below[:-1])
+        assert (kind == "descendant") == (t in above[:-1])
+        assert (kind == "unnamed") == (a == -1)
+        apart = a != -1 and a not in below and t not in above
+        assert (kind == "unrelated") == (apart and both == -1)
+        same_parent = tree.parents[a] == tree.parents[t]
+        assert (kind == "sibling") == (apart and both != -1 and same_parent)
+        assert (kind == "cousin") == (apart and both != -1 and not same_parent)
 
 
 # ---------------------------------------------------------------------- curves
@@ -352,6 +383,8 @@ def test_expanding_nothing_and_roots_gives_nothing():
         (lambda: calibration(np.full((1, 6), -0.5), [0], SMALL), ["-0.5", "0 to 1", "exp()"]),
         (lambda: calibration(np.full((1, 6), math.nan), [0], SMALL), ["nan", "0 to 1"]),
         (lambda: calibration(np.zeros((1, 6)), [0], SMALL, bins=0), ["0 bins", "at least one"]),
+        (lambda: relations([0, 1], [0], SMALL), ["(1,)", "(2,)", "give both as [rows]"]),
+        (lambda: relations([0], [-1], SMALL), ["1 truths at the root", "truths that are nodes"]),
         (lambda: expand_detections([0], SMALL, [True]), ["(1,)", "bool [6]"]),
         (lambda: expand_detections([9], SMALL), ["9", "0 to 5"]),
     ],

@@ -109,6 +109,55 @@ def hierarchical_scores(nodes: ArrayLike, truths: ArrayLike, tree: WordTree, *, 
     )
 
 
+RELATIONS = ("exact", "ancestor", "descendant", "sibling", "cousin", "unrelated", "unnamed")
+
+
+class Relations(NamedTuple):
+    """How each answer stands to its truth; each array is int64 [rows]. See `relations`."""
+
+    kind: NDArray[np.int64]  # index into RELATIONS
+    up: NDArray[np.int64]  # steps from the truth up to the common node
+    down: NDArray[np.int64]  # steps from there down to the answer
+    common: NDArray[np.int64]  # the deepest node that is both or above both; -1 where only the root is
+
+
+def relations(nodes: ArrayLike, truths: ArrayLike, tree: WordTree) -> Relations:
+    """How answers stand to truths: where a confusion happens on the tree.
+
+    "exact"; "ancestor", the answer stands above the truth by `up` steps; "descendant", below it by `down` steps;
+    "sibling", they share a parent; "cousin", they meet in a node further up; "unrelated", they meet in the root alone,
+    and so do two children of the root; "unnamed", the answer is the root.
+
+    Args:
+        nodes: int [rows], the answers; -1 for the root.
+        truths: int [rows], nodes; the root is no truth.
+
+    Raises:
+        WordTreeError: arrays of different shape, nodes not on the tree, a truth at the root.
+
+    Example:
+        >>> tree = WordTree(["animal", "plant", "dog", "cat", "pug"], [-1, -1, 0, 0, 2])
+        >>> found = relations([4, 0, 2, 3, 1, -1], [4, 4, 4, 2, 4, 4], tree)
+        >>> [RELATIONS[kind] for kind in found.kind]
+        ['exact', 'ancestor', 'ancestor', 'sibling', 'unrelated', 'unnamed']
+        >>> found.up.tolist(), found.down.tolist()
+        ([0, 2, 1, 1, 3, 3], [0, 0, 0, 1, 1, 0])
+    """
+    answer, truth = _nodes(nodes, tree, "nodes"), _nodes(truths, tree, "truths")
+    if answer.shape != truth.shape or truth.ndim != 1 or (truth < 0).any():
+        raise WordTreeError(
+            f"truths of shape {truth.shape} for nodes of {answer.shape}, {int((truth < 0).sum())} truths at the root; "
+            "give both as [rows], and truths that are nodes"
+        )
+    both = common(answer, truth, tree)
+    steps = np.append(tree.depths + 1, 0)  # of a path; the root's is last, at -1
+    up, down = steps[truth] - steps[both], steps[answer] - steps[both]
+    order = (answer < 0, (up == 0) & (down == 0), down == 0, up == 0, both < 0, (up == 1) & (down == 1))
+    names = ("unnamed", "exact", "ancestor", "descendant", "unrelated", "sibling")
+    kind = np.select(order, [RELATIONS.index(name) for name in names], RELATIONS.index("cousin"))
+    return Relations(kind.astype(np.int64), up, down, both)
+
+
 # ---------------------------------------------------------------------- curves
 
 
