@@ -13,7 +13,6 @@ import argparse
 import statistics
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
@@ -22,6 +21,7 @@ import yolo9000
 from wordtree import WordTree
 from wordtree.metrics import Curve, operating_curve
 from wordtree.nn import pareto, tree_cross_entropy, tree_log_prob
+from yolo9000.charts import draw_told
 from yolo9000.data.embedded import Pictures, label_map
 from yolo9000.detector import Detector
 
@@ -104,14 +104,9 @@ def draw(curves: dict[tuple[str, str], list[Curve]], path: Path) -> None:
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, split in zip(panels, ("seen", "unseen"), strict=True):
-        for form, name in FORMS.items():
-            curve = curves[split, form][0]
-            order = np.argsort(curve.information, kind="stable")
-            panel.plot(curve.information[order], curve.correct[order], label=name)
+        first = {name: curves[split, form][0] for form, name in FORMS.items()}
+        draw_told(panel, {name: (curve.information, curve.correct) for name, curve in first.items()})
         panel.set_title({"seen": "drawings seen, in other scenes", "unseen": "a family of drawings never seen"}[split])
-        panel.set_xlabel("information told, share of the truth's bits")
-        panel.set_ylim(0, 1.02)
-        panel.grid(alpha=0.3)
     panels[0].set_ylabel("share of answers that are correct")
     panels[0].legend(loc="lower left")
     figure.savefig(path, dpi=110)

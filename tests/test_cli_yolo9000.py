@@ -192,8 +192,9 @@ def test_info_says_what_a_checkpoint_is(tiny_run, here):
     assert "tree: WordTree(" in done.stdout
 
 
-def test_evaluate_prints_the_figures_as_json(tiny_run, here):
-    done = here("evaluate", "--weights", tiny_run.directory, "--scenes", "3", "--json", "--device", "cpu")
+def test_evaluate_prints_the_figures_as_json(tiny_run, here, tmp_path):
+    words = ("--weights", tiny_run.directory, "--scenes", "3", "--json", "--device", "cpu", "--out", tmp_path / "out")
+    done = here("evaluate", *words)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert figures.keys() == tiny_run.metrics.keys() - {"seconds"}

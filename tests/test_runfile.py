@@ -332,7 +332,7 @@ def trained(tmp_path_factory):
 def test_a_run_trains_on_its_sources_and_scores_its_tests(trained):
     _, run = trained
     assert {file.name for file in run.directory.iterdir()} == {
-        "weights.safetensors", "config.json", "data.json", "metrics.csv", "metrics.json", "curve.png", "voc",
+        "weights.safetensors", "config.json", "data.json", "metrics.csv", "metrics.json", "curve.png", "voc", "held",
     }  # fmt: skip
     assert {
         "voc/AP",
@@ -350,7 +350,9 @@ def test_a_run_trains_on_its_sources_and_scores_its_tests(trained):
     assert len(model.head.anchors) == 2
     assert "coco (3 images with boxes), folder (8 image labels)" in about(run.weights)
     files = {file.name for file in (run.directory / "voc").iterdir()}
-    assert files == {"results.json", "classes.csv", "voc", "worst_and_best.txt", "precision_recall.png"}
+    names = {"confusion.csv", "confusion.json", "confusion.png", "operating_curve.csv", "operating_curve.png"}
+    assert files == {"results.json", "classes.csv", "voc", "worst_and_best.txt", "precision_recall.png", *names}
+    assert {file.name for file in (run.directory / "held").iterdir()} == names
     again = train(trained[0] / "run.yaml", run.directory)
     assert str(again.metrics) == str(run.metrics)  # a finished run is returned as it is; as text: NaN is NaN
 
@@ -452,10 +454,16 @@ def test_the_command_evaluates_at_several_sizes_and_writes_json(trained, command
     assert {name.split("/")[0] for name in figures} == {"voc@48", "voc@64", "held@48", "held@64"}
     assert figures["voc@64/images_per_second"] > 0
     assert figures["voc@64/AP50"] == run.metrics["voc/AP50"]
+    assert (folder / "results" / "voc-speed.png").is_file()
+    assert json.loads((folder / "results" / "evaluation.json").read_text())["figures"] == figures
     assert (folder / "results" / "voc-64" / "precision_recall.png").is_file()
-    table = command(*words[:-2])
+    table = command(*words[:-2], "--out", folder / "more")
     assert "images_per_second" in table.stdout
-    wrong = command(*words[:-1], "50")
+    assert "3 pictures: " in table.stdout
+    assert "load average" in table.stdout
+    assert f"files: {folder / 'more'}" in table.stdout
+    wrong = command(*words[:-1], "50", "--out", folder / "none")
+    assert not (folder / "none").exists()
     assert wrong.returncode == 2
     assert "a size of 50 pixels" in wrong.stderr
 
@@ -476,7 +484,9 @@ def test_a_classifiers_names_are_scored_as_it_says_them_and_its_boxes_refused(tr
         with torch.no_grad():
             probs = model(view[None].float() / 255)[0]
         right += max(nodes, key=lambda node: float(probs[node])) == int(target["labels"])
-    assert evaluate_run(model, names) == {"held/top1": right / len(records), "held/top5": 1.0}
+    figures = evaluate_run(model, names)
+    assert {name: figures[f"held/{name}"] for name in ("top1", "top5")} == {"top1": right / len(records), "top5": 1.0}
+    assert figures["held/leaves/top1"] == figures["held/top1"]  # dog and cat are leaves here
     with pytest.raises(WordTreeError, match="a classifier's weights for the boxes of 'voc'; give a detector's"):
         evaluate_run(model, run)
 

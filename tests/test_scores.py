@@ -1,6 +1,7 @@
 """Scores of VOC, COCO and ImageNet: against the devkit's arithmetic in slow loops, and pycocotools called directly."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -13,19 +14,24 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from small_data import PETS, SMALL
+from strategies import trees
 
 from wordtree import WordTreeError
 from yolo9000 import official_maps, official_tree
+from yolo9000.charts import plot_precision_recall
 from yolo9000.data.coco import read_coco
 from yolo9000.scores import (
     COCO_FIGURES,
     Curve,
     Found,
     Truths,
+    among,
     coco_by_class,
     coco_evaluation,
     coco_figures,
-    plot_precision_recall,
+    darknet_ranks,
+    openimages_curve,
+    ranks,
     split_by_boxes,
     top_k,
     voc_area,
@@ -33,6 +39,7 @@ from yolo9000.scores import (
     voc_eleven,
     worst_and_best,
     write_coco_results,
+    write_imagenet_results,
     write_voc_results,
 )
 
@@ -212,6 +219,11 @@ def test_coco_is_what_pycocotools_says_when_it_is_called_directly_on_the_file(tm
             near[2:] = np.maximum(near[2:], 1)
             said = int(random.choice([17, 18, number]))
             results.append({"image_id": id_, "category_id": said, "bbox": near.tolist(), "score": random.rand()})
+    for _ in range(150):  # more of one class than the hundred that count, some of them before the others
+        box = [*(random.rand(2) * 80).tolist(), *(4 + random.rand(2) * 95).tolist()]
+        results.append({"image_id": ids[0], "category_id": 18, "bbox": box, "score": random.rand()})
+    ids.append(2000)  # without annotations, and one false box
+    results.append({"image_id": 2000, "category_id": 17, "bbox": [1, 2, 30, 40], "score": random.rand()})
     file = small_data.coco(
         tmp_path, annotations=annotations,
         images=[{"id": id_, "file_name": "x.jpg", "width": 200, "height": 180} for id_ in ids],
@@ -230,6 +242,9 @@ def test_coco_is_what_pycocotools_says_when_it_is_called_directly_on_the_file(tm
     ]  # fmt: skip
     ours = coco_evaluation(found_of(*rows), truths, len(records), [DOG, CAT])
     np.testing.assert_allclose(ours.stats, theirs.stats, rtol=0, atol=1e-12)
+    more = coco_evaluation(found_of(*rows, (0, [0, 0, 9, 9], CAR, 0.9)), truths, len(records), [DOG, CAT, CAR])
+    np.testing.assert_allclose(more.stats, theirs.stats, rtol=0, atol=1e-12)  # a class without truths does not count
+    assert math.isnan(coco_by_class(more)[CAR])
     figures = coco_figures(ours)
     assert figures.keys() == set(COCO_FIGURES)
     assert 0 < figures["AP50"] < 1
@@ -250,6 +265,23 @@ def test_nothing_found_and_nothing_there():
     none = coco_evaluation(found_of((0, [0, 0, 10, 10], DOG, 0.5)), truths_of(), 1, [DOG])
     assert math.isnan(coco_figures(none)["AP"])
     assert math.isnan(coco_by_class(none)[DOG])
+
+
+def test_the_twelve_figures_are_of_four_areas_and_three_numbers_of_boxes():
+    """Boxes of 10, 50 and 200 pixels, each found by the 1st, 5th and 50th likeliest of 120."""
+    sides, places = (10, 50, 200), {0: 0, 1: 4, 2: 49}
+    truths = truths_of(*((image, [0, 0, side, side], DOG, False) for image, side in enumerate(sides)))
+    said = []
+    for image, side in enumerate(sides):
+        for place in range(120):
+            right = place == places[image]
+            box = [0, 0, side, side] if right else [300, 300, 300 + side, 300 + side]
+            said.append((image, box, DOG, 1 - (place + image / 4) / 1000))
+    figures = coco_figures(coco_evaluation(found_of(*said), truths, 3, [DOG]))
+    assert [figures[f"AR{most}"] for most in (1, 10, 100)] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert [figures[f"AR{area}"] for area in ("small", "medium", "large")] == [1.0, 1.0, 1.0]
+    aps = [figures[f"AP{area}"] for area in ("small", "medium", "large")]
+    assert aps == pytest.approx([1.0, 1 / 5, 1 / 50])
 
 
 def test_expansion_lets_a_truth_count_for_what_stands_above_it():
@@ -295,6 +327,123 @@ def test_top_k_ranks_the_label_sets_nodes_and_no_other(seed, k):
         top_k(scores, [nodes[0]] * 30, nodes[1:])
 
 
+def darknet_top_k(values, k):
+    """top_k of Darknet's utils.c, line by line."""
+    index = [-1] * k
+    for at in range(len(values)):
+        current = at
+        for slot in range(k):
+            if index[slot] < 0 or values[current] > values[index[slot]]:
+                current, index[slot] = index[slot], current
+                if current < 0:
+                    break
+    return index
+
+
+@given(trees(), st.integers(0, 10_000))
+@settings(max_examples=80)
+def test_of_a_tie_the_lower_column_ranks_first(tree, seed):
+    random = np.random.RandomState(seed)
+    scores, truths = random.randint(0, 4, (12, len(tree))) / 4, random.randint(0, len(tree), 12)
+    for row, truth, rank in zip(scores.tolist(), truths.tolist(), ranks(scores, truths).tolist(), strict=True):
+        assert sorted(range(len(row)), key=lambda node: (-row[node], node))[rank] == truth
+    assert among(ranks(scores, truths), (len(tree),)) == {len(tree): 1.0}
+
+
+@given(trees(), st.integers(0, 10_000))
+@settings(max_examples=80)
+def test_darknets_way_is_its_top_k_over_absolute_probabilities_of_leaves_alone(tree, seed):
+    random = np.random.RandomState(seed)
+    scores, truths = random.permutation(12 * len(tree)).reshape(12, -1) + 1.0, random.randint(0, len(tree), 12)
+    only_leaves = scores * np.isin(np.arange(len(tree)), tree.leaves)  # hierarchy_predictions(..., only_leaves=1)
+    found = darknet_ranks(np.log(scores), truths, tree)
+    for k in range(1, min(6, len(tree.leaves)) + 1):
+        theirs = [t in darknet_top_k(row, k) for row, t in zip(only_leaves, truths, strict=True)]
+        assert (found < k).tolist() == theirs
+    assert ((found < len(tree.leaves)) == np.isin(truths, tree.leaves)).all()  # inner nodes are never right
+
+
+def test_what_was_not_answered_is_not_right():
+    scores = np.full((2, 3), -np.inf)
+    assert among(ranks(scores, np.array([0, 1])), (1, 5)) == {1: 0.0, 5: 0.0}
+    assert top_k(np.zeros((4, 2)), [0, 1, 1, 1], [0, 1], (1,)) == {1: 0.25}  # a constant answer is right by chance
+
+
+# ---------------------------------------------------------------------- Open Images
+
+
+def slow_open_images(found: Found, truths: Truths, node: int, judged=None) -> tuple[list[float], list[float], int]:
+    """The challenge's evaluator in loops: single objects, then groups by the share of the detection inside."""
+    rows = [row for row in np.flatnonzero(found.nodes == node) if judged is None or judged[found.image[row]]]
+    objects = [row for row in np.flatnonzero(truths.nodes == node) if truths.groups[row] or not truths.ignored[row]]
+    done: set[int] = set()
+    right = wrong = 0
+    recall, precision = [], []
+
+    def overlap(row, other):
+        a, b = found.boxes[row], truths.boxes[other]
+        both = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+        area, other_area = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+        return both / (area + other_area - both), both / area
+
+    for row in sorted(rows, key=lambda row: -found.scores[row]):
+        here = [one for one in objects if truths.image[one] == found.image[row]]
+        single = [(overlap(row, one)[0], -one) for one in here if not truths.groups[one]]
+        group = [(overlap(row, one)[1], -one) for one in here if truths.groups[one]]
+        if single and max(single)[0] >= 0.5:
+            best = -max(single)[1]
+            right, wrong = (right + 1, wrong) if best not in done else (right, wrong + 1)
+            done.add(best)
+        elif group and max(group)[0] >= 0.5:
+            best = -max(group)[1]
+            if best in done:
+                continue
+            right += 1
+            done.add(best)
+        else:
+            wrong += 1
+        recall.append(right / len(objects) if objects else math.nan)
+        precision.append(right / (right + wrong))
+    return recall, precision, len(objects)
+
+
+@given(st.integers(0, 100_000))
+@settings(max_examples=100)
+def test_open_images_is_the_challenges_arithmetic(seed):
+    found, truths = scene(seed)
+    random = np.random.RandomState(seed)
+    groups = truths.ignored & (random.rand(len(truths.image)) < 0.7)  # the others are difficult
+    truths = dataclasses.replace(truths, groups=groups)
+    for judged in (None, random.rand(5) < 0.7):
+        for node in (DOG, CAT):
+            recall, precision, count = slow_open_images(found, truths, node, judged)
+            curve = openimages_curve(found, truths, node, judged)
+            assert curve.truths == count
+            np.testing.assert_allclose(curve.recall, recall)
+            np.testing.assert_allclose(curve.precision, precision)
+
+
+def test_a_group_is_one_truth_and_unverified_images_say_nothing():
+    truths = dataclasses.replace(
+        truths_of((0, [0, 0, 100, 100], DOG, True), (0, [200, 0, 210, 10], DOG, False)), groups=np.array([True, False])
+    )
+    rows = [(0, [0, 0, 20, 20], DOG, 0.9), (0, [50, 50, 90, 90], DOG, 0.8), (0, [200, 0, 210, 10], DOG, 0.7),
+            (1, [0, 0, 20, 20], DOG, 0.95)]  # fmt: skip
+    curve = openimages_curve(found_of(*rows), truths, DOG, np.array([True, False]))
+    assert (curve.recall.tolist(), curve.precision.tolist(), curve.truths) == ([0.5, 1.0], [1.0, 1.0], 2)
+    assert voc_area(openimages_curve(found_of(*rows), truths, DOG)) == pytest.approx(2 / 3)  # image 1 counts: wrong
+    assert voc_curve(found_of(*rows), truths, DOG).truths == 1  # for VOC and COCO the group counts neither way
+    expanded = truths.expanded(SMALL, [ANIMAL])
+    assert openimages_curve(found_of((0, [0, 0, 20, 20], ANIMAL, 0.9)), expanded, ANIMAL).truths == 2
+
+
+def test_detections_expand_as_truths_do():
+    found = found_of((0, [0, 0, 10, 10], POODLE, 0.9), (0, [5, 5, 10, 10], CAR, 0.8)).expanded(SMALL, [DOG, ANIMAL])
+    assert sorted(found.nodes.tolist()) == [ANIMAL, DOG]
+    assert found.scores.tolist() == [0.9, 0.9]
+    assert found.boxes.tolist() == [[0, 0, 10, 10]] * 2
+
+
 # ---------------------------------------------------------------------- files
 
 
@@ -307,6 +456,41 @@ def test_vocs_result_files_have_a_row_a_detection_and_corners_from_one(tmp_path)
         "000005 0.500000 4.000000 5.000000 5.000000 6.000000",
     ]
     assert files[1].read_text() == ""
+
+
+@pytest.mark.parametrize("competition", ["comp3", "comp4"])
+def test_vocs_files_read_as_the_devkit_reads_them_score_what_we_score(tmp_path, competition):
+    """textread(file, '%s %f %f %f %f %f') of VOCevaldet.m, and its arithmetic on corners that count from 1."""
+    found, truths = scene(7)
+    ids = [f"{image:06}" for image in range(5)]
+    files = write_voc_results(tmp_path, found, ids, PETS, SMALL, "val", competition)
+    assert [file.name for file in files] == [f"{competition}_det_val_{name}.txt" for name in PETS.labels]
+    for file, node in zip(files, PETS.nodes_on(SMALL).tolist(), strict=True):
+        rows = [line.split(" ") for line in file.read_text().splitlines()]
+        assert {len(row) for row in rows} == {6}
+        corners = np.array([row[2:] for row in rows], dtype=float)
+        again = found_of(
+            *((ids.index(row[0]), [x - 1, y - 1, r, b], node, float(row[1]))
+              for row, (x, y, r, b) in zip(rows, corners.tolist(), strict=True))
+        )  # fmt: skip
+        recall, precision, _ = devkit(again, truths, node)
+        assert slow_area(recall, precision) == pytest.approx(voc_area(voc_curve(found, truths, node)))
+    with pytest.raises(WordTreeError, match="no competition of VOC's detection 'comp5'"):
+        write_voc_results(tmp_path, found, ids, PETS, SMALL, competition="comp5")
+
+
+def test_imagenets_result_file_has_images_and_classes_counted_from_one(tmp_path):
+    det = official_maps()["inet9k"]
+    tree = official_tree()
+    zebra, accordion = (det.nodes_on(tree)[det.labels.index(name)] for name in ("zebra", "accordion"))
+    found = found_of((1, [0, 5, 10, 12.5], zebra, 0.25), (0, [3, 4, 5, 6], accordion, 0.5))
+    path = write_imagenet_results(tmp_path / "det.txt", found, det, tree)
+    assert path.read_text().splitlines() == [
+        "2 200 0.250000 0.00 5.00 10.00 12.50", "1 1 0.500000 3.00 4.00 5.00 6.00",
+    ]  # fmt: skip
+    rows = np.loadtxt(path)  # image, class, confidence, xmin, ymin, xmax, ymax
+    assert rows.shape == (2, 7)
+    assert [det.labels[int(row[1]) - 1] for row in rows] == ["zebra", "accordion"]
 
 
 def test_cocos_result_file_has_the_data_sets_own_numbers(tmp_path):

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from wordtree import WordTreeError
 from wordtree.errors import unknown
-from wordtree.formats import write_whole
 
 from .boxes import shape_iou
 from .cfg import Cfg
 from .data.records import existing
+from .files import whole, write_text
 from .shapes import Shapes, read_shapes
 
 STARTS = 8  # k-means ends in a local optimum; the best of several starts is kept
@@ -328,7 +328,8 @@ def draw_curve(rows: Iterable[Row], against: Iterable[Row], title: str, target: 
     axis.locator_params("x", integer=True)
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(target, dpi=110)
+    with whole(target) as part:
+        figure.savefig(part, dpi=110)
 
 
 def run_anchors(
@@ -368,7 +369,7 @@ def run_anchors(
         if points:
             yield table(points)
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "curve.csv", curve_csv([*rows, *points]))
+        write_text(out / "curve.csv", curve_csv([*rows, *points]))
         draw_curve(rows, points, shapes.name, out / "curve.png")
         yield f"written: {out / 'curve.csv'}, {out / 'curve.png'}"
     if compare:

@@ -130,9 +130,8 @@ def _plan(data: str | None, recipe: str, options: dict[str, Any], rate: float | 
 
 def _check(data: str, out: Path | None) -> NoReturn:
     """Read a run.yaml's data whole; exit code 1 where something is wrong."""
-    from wordtree.formats import write_whole
-
     from .data.check import check
+    from .files import write_text
     from .hardware import processes_of
     from .reports import Progress
     from .runfile import run_of
@@ -144,7 +143,7 @@ def _check(data: str, out: Path | None) -> NoReturn:
             run, folder, processes_of(-1), lambda name, total: bar.start(f"reading {name}", total),
             lambda done: bar.advance(steps=done),
         )  # fmt: skip
-    write_whole(folder / "check.json", json.dumps(report.to_record(), indent=1) + "\n")
+    write_text(folder / "check.json", json.dumps(report.to_record(), indent=1) + "\n")
     typer.echo(str(report))
     raise typer.Exit(0 if report.sound else 1)
 
@@ -311,28 +310,42 @@ def detect(
 def evaluate(
     weights: Weights = None,
     data: Annotated[str, typer.Option(help="embedded, the set that ships, or a run.yaml.")] = "embedded",
-    scenes: Annotated[int, typer.Option(help="Test scenes a column.")] = 300,
-    sizes: Annotated[str, typer.Option(help="Of a run.yaml: pixels of the input, such as 288,352,416.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Of a run.yaml: a folder for result files and plots.")] = None,
+    scenes: Annotated[int, typer.Option(help="Of the embedded set: test scenes a column.")] = 300,
+    sizes: Annotated[str, typer.Option(help="Pixels of the input, one after the other, such as 288,352,416.")] = "",
+    out: Annotated[Path, typer.Option(help="The folder of figures, result files and plots.")] = Path("runs/evaluation"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="On the score, of the confusion; the model's own where left out.")
+    ] = None,
+    tree_threshold: Annotated[
+        float | None, typer.Option(help="Of each step down the tree; the model's own where left out.")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="Also draw what is found in twelve unseen scenes.")] = None,
+    cfg: Cfg = None,
+    tree: Tree = None,
+    names: Names = None,
+    mode: Annotated[str, typer.Option(help="paper, darknet or darknet-2018.")] = "paper",
     device: Device = "auto",
 ) -> None:
-    """Score weights on scenes of unseen and seen sources, or on the test sources of a run.yaml."""
-    from .evaluation import evaluate as run_evaluation
+    """Score weights on the embedded set or on the test sources of a run.yaml: figures, plots, files for servers."""
+    from .evaluation import evaluate_report
     from .loading import load_detector
-    from .measure import figures_table
-    from .reports import draw_scenes, metrics_table
+    from .reports import draw_scenes
 
     if not all(size.strip().isdecimal() for size in sizes.split(",") if sizes):
         raise WordTreeError(f"sizes {sizes!r}; give pixels with commas between, such as 288,352,416")
-    inputs = [int(size) for size in sizes.split(",") if size]
-    metrics = run_evaluation(weights, data, scenes, device, sizes=inputs, out=out)
-    table = metrics_table if data == "embedded" else figures_table
-    figures = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no NaN
-    typer.echo(json.dumps(figures, indent=1) if as_json else table(metrics))
+    report = evaluate_report(
+        weights, data, scenes, device, sizes=[int(size) for size in sizes.split(",") if size], out=out, cfg=cfg,
+        tree=tree, names=names, mode=mode, threshold=threshold, tree_threshold=tree_threshold,
+    )  # fmt: skip
+    if as_json:
+        figures = {name: None if math.isnan(value) else value for name, value in report.metrics.items()}  # no NaN
+        typer.echo(json.dumps(figures, indent=1))
+    else:
+        typer.echo("\n\n".join((report.table.rstrip(), *report.notes)))
+        typer.echo(f"files: {out}")
     if picture is not None:
-        model = load_detector(weights)
+        model = load_detector(weights, cfg, tree, names, mode)
         draw_scenes(model, picture, model.size)
 
 

@@ -21,12 +21,13 @@ import numpy as np
 import yaml
 
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps, wordnet
-from wordtree.formats import write_map, write_whole
+from wordtree.formats import write_map
 
 from .data.coco import _file_of, read_coco
 from .data.folders import images_in
 from .data.records import Records, existing, files_under, read_json
 from .data.yolo import darknet_label_file
+from .files import write_text
 from .images import SUFFIXES
 from .runfile import _is_wnid
 
@@ -154,10 +155,10 @@ def combine(
     tree.save(out / "tree.json")
     for name, labels in maps.items():
         labels.save(out / f"{name}.csv")
-    write_whole(out / "report.txt", f"{tree.report}\n")
+    write_text(out / "report.txt", f"{tree.report}\n")
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows([Unplaced._fields, *unplaced])
-    write_whole(out / "unplaced.csv", table.getvalue())
+    write_text(out / "unplaced.csv", table.getvalue())
     notes, repeats = [], (0, 0)
     boxed = read_coco(coco, images["coco"], maps["coco"], tree)
     bad = [fault for fault in boxed.faults if fault.kind == "boxes"]
@@ -184,7 +185,7 @@ def combine(
         )
     content = {"tree": "tree.json", "model": "yolo9000", "size": SIZE, "sizes": SIZES, "anchors": 3, "sources": sources}
     head = "# YOLO9000's combined set (paper section 4), by `yolo9000 combine`: four pictures by name to one of COCO\n"
-    write_whole(out / "run.yaml", head + yaml.safe_dump(content, sort_keys=False))
+    write_text(out / "run.yaml", head + yaml.safe_dump(content, sort_keys=False))
     counts = {name: found[name] for name in taken}
     return Combined(
         out / "run.yaml", tree, maps, counts, len(ranked) - len(taken), tuple(unplaced), repeats, tuple(notes)
@@ -304,18 +305,18 @@ def _darknet(
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     tree.save(folder / "combine.tree")
-    write_whole(folder / "combine.labels", "".join(f"{id_}\n" for id_ in tree.ids))
+    write_text(folder / "combine.labels", "".join(f"{id_}\n" for id_ in tree.ids))
     for name in ("coco", "det"):
         if name in maps:
             write_map(maps[name].nodes_on(tree), folder / f"{name}.map")
-    write_whole(folder / "coco.names", "".join(f"{label}\n" for label in maps["coco"].labels))
+    write_text(folder / "coco.names", "".join(f"{label}\n" for label in maps["coco"].labels))
     lines = {
         "classes": len(tree), "train": folder / "combine.train.list", "labels": folder / "combine.labels",
         "names": folder / "combine.names", "backup": "backup/", "results": "results",
     }  # fmt: skip
     if "det" in maps:
         lines |= {"map": folder / "det.map", "eval": "imagenet"}
-    write_whole(folder / "combine.data", "".join(f"{key} = {value}\n" for key, value in lines.items()))
+    write_text(folder / "combine.data", "".join(f"{key} = {value}\n" for key, value in lines.items()))
 
     start("writing COCO's labels", len(boxed))
     of_coco = []
@@ -331,7 +332,7 @@ def _darknet(
         tick(1)
     repeats = repeated(len(of_coco), len(of_imagenet))
     listed = [*of_coco * repeats[0], *of_imagenet * repeats[1]]
-    write_whole(folder / "combine.train.list", "".join(f"{file}\n" for file in listed))
+    write_text(folder / "combine.train.list", "".join(f"{file}\n" for file in listed))
     return repeats
 
 

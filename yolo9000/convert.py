@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wordtree import WordTree, WordTreeError
-from wordtree.formats import write_whole
 
 from . import models
 from .cfg import Cfg
 from .checkpoints import save_model
 from .detector import Detector
+from .files import write_text
 from .loading import is_darknet, load, weights_path
 from .models import Network
 from .official import official_tree
@@ -105,8 +105,8 @@ def _write_beside(model: Network, out: Path) -> list[Path]:
             if not known:
                 tree.save(folder / f"{out.stem}.tree")
         elif any(name != f"class_{node}" for node, name in enumerate(tree.names)):
-            write_whole(folder / f"{out.stem}.names", "".join(f"{name}\n" for name in tree.names))
-        write_whole(folder / f"{out.stem}.cfg", text)
+            write_text(folder / f"{out.stem}.names", "".join(f"{name}\n" for name in tree.names))
+        write_text(folder / f"{out.stem}.cfg", text)
         made = sorted(folder.iterdir())
         for file in made:
             there = out.parent / file.name

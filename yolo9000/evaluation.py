@@ -6,9 +6,10 @@ descent; a truth counts for its ancestors when an ancestor is evaluated.
 
 import contextlib
 import io
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,15 +20,19 @@ from torch.utils.data import Dataset
 from torchvision.ops import batched_nms, nms
 
 from wordtree import WordTree, WordTreeError
+from wordtree.nn import descend
 
 from .borrowed import Borrowed
 from .detector import Detector
-from .images import place_back
+from .head import Region
+from .images import Placement, place_back
 from .region import decode_xyxy
+from .timing import machine, wait
 
 SCORE_THRESHOLD = 0.005  # Darknet's validation threshold
 NMS_IOU = 0.45
 MOST = 300  # boxes an image that are scored
+PLACES = 100  # boxes an image that are named
 
 
 class Scored(NamedTuple):
@@ -40,6 +45,22 @@ class Scored(NamedTuple):
     any_scores: Tensor  # float [m]
 
 
+class Named(NamedTuple):
+    """The boxes of one image, one a place whatever they are called, and the way down the tree of each."""
+
+    boxes: Tensor  # float [n, 4] xyxy pixels, by falling objectness
+    objectness: Tensor  # float [n]
+    path: Tensor  # int64 [n, depth]: the likeliest child at each step, down to a leaf; -1 past the end
+    probs: Tensor  # float [n, depth]: Pr of each step; 0 past the end
+
+
+class Seen(NamedTuple):
+    """What the network says of a batch, read more than once."""
+
+    region: Region
+    placed: list[Placement]
+
+
 class Truth(NamedTuple):
     """The objects of one image."""
 
@@ -48,14 +69,24 @@ class Truth(NamedTuple):
 
 
 @torch.no_grad()
-def score_nodes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], nodes: Sequence[int]) -> list[Scored]:
-    """Score every box for each of `nodes`. images: float [b, 3, h, w] in 0..1, or [3, h, w] each."""
+def see(model: Detector | Borrowed, images: Tensor | Sequence[Tensor]) -> Seen | None:
+    """One pass of the network, for `score_nodes` and `name_boxes`; None of a plug-in's, which passes for each."""
+    if isinstance(model, Borrowed):
+        return None
+    batch, placed = model.place(images)
+    return Seen(model.region(batch), placed)
+
+
+@torch.no_grad()
+def score_nodes(
+    model: Detector | Borrowed, images: Tensor | Sequence[Tensor], nodes: Sequence[int], seen: Seen | None = None
+) -> list[Scored]:
+    """Score every box for each of `nodes`. images: float [b, 3, h, w] in 0..1, or [3, h, w] each; seen: of them."""
     at = torch.tensor(list(nodes), device=_device(model))
     if isinstance(model, Borrowed):
         theirs = model.score_nodes(images, nodes, SCORE_THRESHOLD)
         return [_suppressed(boxes, objectness, objectness[:, None] * probs, at) for boxes, objectness, probs in theirs]
-    batch, placed = model.place(images)
-    region = model.region(batch)
+    region, placed = seen or cast(Seen, see(model, images))
     objectness = region.raw[..., 4].sigmoid()
     keep = (objectness > SCORE_THRESHOLD).nonzero(as_tuple=True)
     boxes = decode_xyxy(region.raw, model.head.anchors, model.head.location)[keep]
@@ -65,6 +96,47 @@ def score_nodes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], n
         _suppressed(place_back(boxes[mine], placement), objectness[keep][mine], scores[mine], at)
         for mine, placement in ((keep[0] == image, placement) for image, placement in enumerate(placed))
     ]
+
+
+@torch.no_grad()
+def name_boxes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], seen: Seen | None = None) -> list[Named]:
+    """The boxes of images, suppressed by objectness alone so that no name decides whether a box is there; and their
+    ways down the tree, of which a tree threshold cuts the end off."""
+    if isinstance(model, Borrowed):
+        named = []
+        for image in images:  # one at a time: Pr of every node of every box
+            ((boxes, objectness, probs),) = model.score_nodes([image], range(len(model.tree)), SCORE_THRESHOLD)
+            kept = nms(boxes, objectness, NMS_IOU)[:PLACES]
+            named.append(Named(boxes[kept], objectness[kept], *way_down(probs[kept].log(), model.tree)))
+        return named
+    region, placed = seen or cast(Seen, see(model, images))
+    sure = region.raw[..., 4].sigmoid()
+    keep = (sure > SCORE_THRESHOLD).nonzero(as_tuple=True)
+    boxes, objectness = decode_xyxy(region.raw, model.head.anchors)[keep], sure[keep]
+    named = []
+    for image, placement in enumerate(placed):
+        mine = (keep[0] == image).nonzero()[:, 0]
+        there = place_back(boxes[mine], placement)
+        kept = nms(there, objectness[mine], NMS_IOU)[:PLACES]
+        at = mine[kept]
+        cells = region.features[keep[0][at], keep[1][at], keep[2][at]]
+        log_probs = model.head.classes.log_probs(cells, keep[3][at])
+        named.append(Named(there[kept], objectness[at], *way_down(log_probs, model.tree)))
+    return named
+
+
+def way_down(log_probs: Tensor, tree: WordTree) -> tuple[Tensor, Tensor]:
+    """The likeliest child at each step from the root, and Pr of each: log Pr, float [n, nodes] -> int64 [n, depth],
+    -1 past the end, and float [n, depth], 0 there."""
+    ends, _ = descend(log_probs, tree, 0.0)
+    depths, parents = (torch.from_numpy(column.copy()).to(ends.device) for column in (tree.depths, tree.parents))
+    path = ends.new_full((len(ends), int(tree.depths.max()) + 1), -1)
+    row = torch.arange(len(ends), device=ends.device)
+    while len(row):  # one step up at a time
+        path[row, depths[ends]] = ends
+        ends = parents[ends]
+        row, ends = row[ends >= 0], ends[ends >= 0]
+    return path, log_probs.gather(1, path.clamp(min=0)).exp().masked_fill(path < 0, 0.0)
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -135,28 +207,74 @@ def class_agnostic_recall(
     return float(_coco(rows, detections, len(found), [1], use_categories=False, most=most).eval["recall"][0, 0, 0, 0])
 
 
+class Looked(NamedTuple):
+    """What a model said of a data set of boxes, image by image, and what is there."""
+
+    found: list[Scored]
+    truths: list[Truth]
+    named: list[Named]  # of what is asked for
+    seconds: float  # of the model, without reading, and without a first batch
+    images: int  # in that time
+
+
 @torch.no_grad()
+def look_through(
+    model: Detector | Borrowed,
+    data: Dataset[tuple[Tensor, dict[str, Tensor]]],
+    label_nodes: np.ndarray,
+    nodes: Sequence[int],
+    batch: int = 32,
+    tick: object = None,
+    naming: bool = False,
+) -> Looked:
+    """Run a model over a data set of uint8 images and boxes, whose labels `label_nodes` [labels] takes to nodes.
+
+    naming: also say what each box would be called, `name_boxes`.
+    """
+    device = _device(model)
+    found: list[Scored] = []
+    truths: list[Truth] = []
+    named: list[Named] = []
+    seconds, timed = 0.0, 0
+    table = torch.as_tensor(label_nodes)
+    for first in range(0, len(data), batch):  # type: ignore[arg-type]
+        items = [data[at] for at in range(first, min(first + batch, len(data)))]  # type: ignore[arg-type]
+        images = torch.stack([image for image, _ in items]).to(device).float() / 255
+        if naming and not first:
+            score_nodes(model, images, nodes)  # the first pass of a network is slower, and is not counted
+        began = time.monotonic()
+        seen = see(model, images)
+        scored = score_nodes(model, images, nodes, seen)
+        wait(device)
+        seconds, timed = seconds + time.monotonic() - began, timed + len(items)
+        found += [Scored(*(part.cpu() for part in one)) for one in scored]
+        truths += [Truth(target["boxes"], table[target["labels"]]) for _, target in items]
+        if naming:
+            named += name_boxes(model, images, seen)
+        if callable(tick):
+            tick(len(items))
+    return Looked(found, truths, named, seconds, timed)
+
+
 def score_data(
-    model: Detector,
+    model: Detector | Borrowed,
     data: Dataset[tuple[Tensor, dict[str, Tensor]]],
     label_nodes: np.ndarray,
     nodes: Sequence[int],
     batch: int = 32,
     tick: object = None,
 ) -> tuple[list[Scored], list[Truth]]:
-    """Run a model over a data set of uint8 images and boxes, whose labels `label_nodes` [labels] takes to nodes."""
-    device = _device(model)
-    found: list[Scored] = []
-    truths: list[Truth] = []
-    table = torch.as_tensor(label_nodes)
-    for first in range(0, len(data), batch):  # type: ignore[arg-type]
-        items = [data[at] for at in range(first, min(first + batch, len(data)))]  # type: ignore[arg-type]
-        images = torch.stack([image for image, _ in items]).to(device).float() / 255
-        found += [Scored(*(part.cpu() for part in one)) for one in score_nodes(model, images, nodes)]
-        truths += [Truth(target["boxes"], table[target["labels"]]) for _, target in items]
-        if callable(tick):
-            tick(len(items))
-    return found, truths
+    """What `look_through` found and what is there."""
+    looked = look_through(model, data, label_nodes, nodes, batch, tick)
+    return looked.found, looked.truths
+
+
+class Report(NamedTuple):
+    """An evaluation: every figure by name, lines for a person to read, and the table as text."""
+
+    metrics: dict[str, float]
+    notes: list[str]
+    table: str
 
 
 def evaluate(
@@ -167,39 +285,78 @@ def evaluate(
     progress: bool = True,
     sizes: Sequence[int] = (),
     out: str | Path | None = None,
+    **options: Any,
 ) -> dict[str, float]:
     """Every figure of the table for one set of weights: "unseen/fine_under_boxed/mAP50", ..., or "source/AP50", ...
 
     Args:
-        weights: a run's folder or weights file; the shipped checkpoint where left out.
+        weights: a run's folder or weights file, Darknet's .weights; the shipped checkpoint where left out.
         data: "embedded", the set that ships, or a run.yaml, whose test sources are scored (`measure.evaluate_run`).
         scenes: a column of the table of the embedded set.
         device: "auto", "cpu" or "cuda".
         progress: show a progress bar.
-        sizes: of a run.yaml, pixels of the input, one after the other; the model's own where left out.
-        out: of a run.yaml, a folder for result files and plots.
+        sizes: pixels of the input, one after the other; the model's own where left out.
+        out: a folder for the figures, result files and plots; nothing is written where left out.
+        options: of `evaluate_report`.
 
     Raises:
-        WordTreeError: weights that do not load or know another tree; an unknown data set.
+        WordTreeError: weights that do not load or know another tree; an unknown data set; no test source; a size that
+            the model does not take.
+    """
+    return evaluate_report(weights, data, scenes, device, progress, sizes, out, **options).metrics
+
+
+def evaluate_report(
+    weights: str | Path | None = None,
+    data: str | Path = "embedded",
+    scenes: int = 300,
+    device: str = "auto",
+    progress: bool = True,
+    sizes: Sequence[int] = (),
+    out: str | Path | None = None,
+    *,
+    cfg: str | Path | None = None,
+    tree: str | Path | None = None,
+    names: str | Path | None = None,
+    mode: str = "paper",
+    threshold: float | None = None,
+    tree_threshold: float | None = None,
+) -> Report:
+    """`evaluate`, with what a person should read beside the figures; docs/evaluation.md tells all of it.
+
+    Args:
+        weights, data, scenes, device, progress, sizes, out: as `evaluate`.
+        cfg, tree, names, mode: as `yolo9000.load`.
+        threshold, tree_threshold: of the confusion along the tree and of the descent; the model's own where left out.
     """
     from .hardware import device_of, processes_of
     from .loading import load, load_detector
-    from .measure import evaluate_run
-    from .reports import Progress, evaluate_embedded
+    from .measure import Task, check_sizes, evaluate_run, evaluate_scenes, figures_table, write_report
+    from .reports import Progress, metrics_table
     from .runfile import run_of
 
-    if str(data) != "embedded":
-        run = run_of(data)
-        network = load(weights).to(device_of(device)).eval()
-        with Progress(enabled=progress) as bar:
-            return evaluate_run(network, run, sizes, None if out is None else Path(out), processes_of(-1), bar)
-    if sizes or out is not None:
-        raise WordTreeError("sizes or a folder for the embedded set; they are for the test sources of a run.yaml")
-    if scenes < 1:
+    for name, value in (("threshold", threshold), ("tree_threshold", tree_threshold)):
+        if value is not None and not 0 <= value <= 1:
+            raise WordTreeError(f"a {name} of {value}; it is a probability, 0 to 1")
+    folder = None if out is None else Path(out)
+    run = None if str(data) == "embedded" else run_of(data)
+    if run is None and scenes < 1:
         raise WordTreeError(f"{scenes} scenes; an evaluation takes 1 or more")
-    model = load_detector(weights).to(device_of(device))
+    given = (weights, cfg, tree, names, mode)
+    network = (load_detector if run is None else load)(*given).to(device_of(device)).eval()
     with Progress(enabled=progress) as bar:
-        return evaluate_embedded(model, scenes, model.size, bar)
+        task = Task(folder, processes_of(-1), threshold, tree_threshold, bar)
+        if run is None:
+            check_sizes(network, sizes)
+            metrics = evaluate_scenes(network, scenes, sizes, task)  # type: ignore[arg-type]
+        else:
+            metrics = evaluate_run(network, run, sizes, task=task)
+    text = metrics_table(metrics) if run is None and len(sizes) < 2 else figures_table(metrics)
+    task.notes.append(machine(_device(network)))
+    report = Report(metrics, task.notes, text)
+    if folder is not None:
+        write_report(folder, report, {"weights": str(weights or "shipped"), "data": str(data), "mode": mode})
+    return report
 
 
 def _coco(

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ from torchvision.ops import nms
 from .config import Config
 from .data import embedded
 from .detector import Detector
-from .evaluation import average_precision, class_agnostic_recall, score_data
+from .evaluation import Looked, average_precision, class_agnostic_recall, look_through
 from .files import whole
 
 ROWS = {
@@ -94,9 +94,17 @@ def rows_of(tree_nodes: Sequence[int]) -> dict[str, list[int]]:
 
 
 def evaluate_embedded(
-    model: Detector, scenes: int, size: int, bar: Progress, held_out: str | None = None
+    model: Detector,
+    scenes: int,
+    size: int,
+    bar: Progress,
+    held_out: str | None = None,
+    keep: Callable[[str, Looked, Sequence[int]], None] | None = None,
 ) -> dict[str, float]:
-    """Every figure of the table, by name: "unseen/fine_under_boxed/mAP50", "seen/boxed_groups/recall10", ..."""
+    """Every figure of the table, by name: "unseen/fine_under_boxed/mAP50", "seen/boxed_groups/recall10", ...
+
+    keep: is given each column, what was found in it, with what boxes would be called, and the nodes that are scored.
+    """
     tree = model.tree
     labels = embedded.label_map().nodes_on(tree)
     rows = rows_of(labels.tolist())
@@ -107,10 +115,14 @@ def evaluate_embedded(
             continue  # no photograph of an object ships
         data = embedded.Pictures(column, scenes, size, seed=TEST_SEED, held_out=held_out)
         bar.start(f"testing: {COLUMNS[column]}", total=scenes)
-        found, truths = score_data(model, data, labels, nodes, tick=lambda n: bar.advance(steps=n))
+        looked = look_through(model, data, labels, nodes, tick=lambda n: bar.advance(steps=n), naming=keep is not None)
+        if keep is not None:
+            keep(column, looked, nodes)
+        found, truths = looked.found, looked.truths
         precision = average_precision(found, truths, nodes, tree)
         for row, wanted in rows.items():
-            metrics[f"{column}/{row}/mAP50"] = float(np.nanmean([precision[node] for node in wanted]))
+            known = [precision[node] for node in wanted if not math.isnan(precision[node])]
+            metrics[f"{column}/{row}/mAP50"] = float(np.mean(known)) if known else math.nan
             metrics[f"{column}/{row}/recall10"] = class_agnostic_recall(found, truths, wanted, tree)
     return metrics
 

@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from wordtree import LabelMap, WordTree, WordTreeError
+from wordtree.errors import unknown
 from wordtree.metrics import expand_detections
 
-from .files import whole, write_text
+from .files import write_text
 
 COCO_FIGURES = (
     "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
@@ -41,10 +42,16 @@ class Found:
         """Some rows."""
         return Found(self.image[rows], self.boxes[rows], self.nodes[rows], self.scores[rows])
 
+    def expanded(self, tree: WordTree, nodes: Sequence[int]) -> "Found":
+        """Each detection once for each of `nodes` that it is or that stands above it."""
+        rows, at = expand_detections(self.nodes, tree, _marked(nodes, tree))
+        return replace(self.at(rows), nodes=at)
+
 
 @dataclass(frozen=True)
 class Truths:
-    """Objects of a data set, a row each; `crowd` and `ignored` (difficult, or a group) are bool, `areas` pixels."""
+    """Objects of a data set, a row each; `crowd` and `ignored` (difficult, or a group) are bool, `areas` pixels.
+    `groups` says which of the ignored are groups: none where left out."""
 
     image: NDArray[np.int64]
     boxes: NDArray[np.float64]
@@ -52,6 +59,11 @@ class Truths:
     crowd: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
     areas: NDArray[np.float64]
+    groups: NDArray[np.bool_] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.groups is None:
+            object.__setattr__(self, "groups", np.zeros(len(self.image), dtype=bool))
 
     def at(self, rows: Any) -> "Truths":
         """Some rows."""
@@ -59,11 +71,15 @@ class Truths:
 
     def expanded(self, tree: WordTree, nodes: Sequence[int]) -> "Truths":
         """Each object once for each of `nodes` that it is or that stands above it, as Open Images evaluates."""
-        evaluated = np.zeros(len(tree), dtype=bool)
-        evaluated[list(nodes)] = True
-        rows, at = expand_detections(self.nodes, tree, evaluated)
+        rows, at = expand_detections(self.nodes, tree, _marked(nodes, tree))
         some = self.at(rows)
-        return Truths(some.image, some.boxes, at, some.crowd, some.ignored, some.areas)
+        return replace(some, nodes=at)
+
+
+def _marked(nodes: Sequence[int], tree: WordTree) -> NDArray[np.bool_]:
+    marks = np.zeros(len(tree), dtype=bool)
+    marks[list(nodes)] = True
+    return marks
 
 
 # ---------------------------------------------------------------------- VOC
@@ -91,9 +107,7 @@ def voc_curve(found: Found, truths: Truths, node: int, iou: float = 0.5) -> Curv
     best = _best(mine, there, iou)
     hit = best >= 0
     aside = hit & ignored[best] if len(ignored) else np.zeros(len(hit), dtype=bool)
-    first = np.zeros(len(hit), dtype=bool)
-    rows = np.flatnonzero(hit & ~aside)
-    first[rows[np.unique(best[rows], return_index=True)[1]]] = True  # rows are by falling score
+    first = _first(best, hit & ~aside)
     right, wrong = first[~aside].cumsum(), (~first[~aside]).cumsum()
     count = int((~ignored).sum())
     recall = right / count if count else np.full(len(right), np.nan)
@@ -101,23 +115,36 @@ def voc_curve(found: Found, truths: Truths, node: int, iou: float = 0.5) -> Curv
 
 
 def _best(found: Found, truths: Truths, iou: float) -> NDArray[np.int64]:
-    """The truth of its image that each detection overlaps most, where that is `iou` or more; else -1."""
-    best, most = np.full(len(found.image), -1), np.zeros(len(found.image))
-    by_image = np.argsort(truths.image, kind="stable")
-    starts = np.searchsorted(truths.image[by_image], found.image, side="left")
-    counts = np.searchsorted(truths.image[by_image], found.image, side="right") - starts
-    for step in range(int(counts.max(initial=0))):  # as many steps as an image has truths; each step all detections
-        rows = np.flatnonzero(counts > step)
-        at = by_image[starts[rows] + step]
-        a, b = found.boxes[rows], truths.boxes[at]
-        side = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
-        both = side.prod(1)
-        union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - both
-        overlap = both / np.maximum(union, 1e-12)
-        better = overlap > most[rows]
-        most[rows[better]], best[rows[better]] = overlap[better], at[better]
-    best[most < iou] = -1
+    """The truth of its image that each detection overlaps most, the first on a tie, where that is `iou` or more; else
+    -1."""
+    best = np.full(len(found.image), -1)
+    row, at, overlap, _ = pairs(found.image, found.boxes, truths.image, truths.boxes)
+    order = np.lexsort((-at, overlap, row))  # of each row the largest comes last
+    best[row[order]] = np.where(overlap[order] >= iou, at[order], -1)
     return best
+
+
+def pairs(
+    image: NDArray[np.int64], boxes: NDArray[np.float64], other_image: NDArray[np.int64], others: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Every pair of a box and another of the same image that have a part in common.
+
+    Returns:
+        rows of the boxes, int64 [pairs], ascending; rows of the others, int64 [pairs]; their IoU, float64 [pairs]; and
+        the share of the box that lies in the other, float64 [pairs].
+    """
+    by_image = np.argsort(other_image, kind="stable")
+    starts = np.searchsorted(other_image[by_image], image, side="left")
+    counts = np.searchsorted(other_image[by_image], image, side="right") - starts
+    row = np.repeat(np.arange(len(image)), counts)
+    within = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
+    at = by_image[starts[row] + within]
+    a, b = boxes[row], others[at]
+    both = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None).prod(1)
+    area, other_area = (a[:, 2:] - a[:, :2]).prod(1), (b[:, 2:] - b[:, :2]).prod(1)
+    touch = both > 0
+    overlap = both[touch] / np.maximum(area + other_area - both, 1e-12)[touch]
+    return row[touch], at[touch], overlap, both[touch] / np.maximum(area[touch], 1e-12)
 
 
 def voc_area(curve: Curve) -> float:
@@ -268,18 +295,102 @@ def top_k(scores: ArrayLike, truths: ArrayLike, nodes: Sequence[int], ks: Sequen
         {1: 0.5, 2: 1.0}
     """
     wanted = np.unique(np.asarray(nodes, dtype=np.int64))
-    given, truth = np.asarray(scores)[:, wanted], np.asarray(truths)
+    truth = np.asarray(truths)
     if not np.isin(truth, wanted).all():
         lost = sorted(set(truth.tolist()) - set(wanted.tolist()))
         raise WordTreeError(
             f"truths {lost[:12]} are none of the {len(wanted)} nodes ranked; give the truths' label set"
         )
-    own = given[np.arange(len(truth)), np.searchsorted(wanted, truth)][:, None]
-    above = (given > own).sum(1)  # of a tie the truth counts as the first, as in torch.topk of one of them
-    return {k: float((above < k).mean()) if len(truth) else math.nan for k in ks}
+    return among(ranks(np.asarray(scores)[:, wanted], np.searchsorted(wanted, truth)), ks)
 
 
-# ---------------------------------------------------------------------- files that servers take, and plots
+def ranks(scores: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many columns stand before the truth's in each row: int64 [rows]. Of a tie the lower column is the first, so
+    that a constant answer is right by chance alone. A truth of score -inf or NaN was not answered, and is in no top k.
+
+    Args:
+        scores: float [rows, columns].
+        columns: int64 [rows], the truth's.
+
+    Example:
+        >>> ranks(np.array([[0.2, 0.5, 0.2], [0.2, 0.2, 0.2]]), np.array([2, 0])).tolist()
+        [2, 0]
+    """
+    own = scores[np.arange(len(columns)), columns][:, None]
+    before = np.arange(scores.shape[1]) < columns[:, None]
+    rank = ((scores > own) | ((scores == own) & before)).sum(1)
+    return np.where(own[:, 0] > -np.inf, rank, np.iinfo(np.int64).max)
+
+
+def darknet_ranks(log_probs: NDArray[Any], truths: NDArray[np.int64], tree: WordTree) -> NDArray[np.int64]:
+    """`ranks` as Darknet's `classifier valid` has them of a tree: its leaves, of the label set or not, by absolute
+    probability, and all inner nodes behind them (`hierarchy_predictions` with only_leaves). A truth that is an inner
+    node is never right.
+
+    Args:
+        log_probs: float [rows, nodes], log Pr(node).
+        truths: int64 [rows].
+        tree: of the nodes.
+    """
+    leaf = tree.group_below < 0
+    return ranks(np.where(leaf, log_probs, np.finfo(log_probs.dtype).min), truths)
+
+
+def among(found: NDArray[np.int64], ks: Sequence[int] = (1, 5)) -> dict[int, float]:
+    """The share of ranks below each k; NaN of no rows."""
+    return {k: float((found < k).mean()) if len(found) else math.nan for k in ks}
+
+
+# ---------------------------------------------------------------------- Open Images
+
+
+def openimages_curve(
+    found: Found, truths: Truths, node: int, judged: NDArray[np.bool_] | None = None, iou: float = 0.5
+) -> Curve:
+    """Precision and recall of one class, as the Open Images challenge counts them.
+
+    Detections are matched to single objects as VOC's are. One that finds none, and half of which lies in a group of its
+    class, belongs to the group that holds most of it: the likeliest of a group is right, the others count neither way.
+    A group is one truth. In an image that was not verified for the class a detection counts neither way. Give expanded
+    truths and, for descents, expanded detections: `Truths.expanded`, `Found.expanded`.
+
+    Args:
+        found, truths: detections and objects; `truths.groups` says which are groups.
+        node: the class.
+        judged: bool [images]: which images were verified for it, present or absent; all where left out.
+        iou: from which on a detection belongs to an object, and the share of it that has to lie in a group.
+    """
+    mine = found.at(found.nodes == node)
+    if judged is not None:
+        mine = mine.at(judged[mine.image])
+    mine = mine.at(np.argsort(-mine.scores, kind="stable"))
+    there = truths.at((truths.nodes == node) & (~truths.ignored | truths.groups))
+    single, groups = there.at(~there.groups), there.at(there.groups)
+    best = _best(mine, single, iou)
+    first = _first(best, best >= 0)
+    row, at, _, inside = pairs(mine.image, mine.boxes, groups.image, groups.boxes)
+    most = np.full(len(best), -1)
+    order = np.lexsort((-at, inside, row))
+    most[row[order]] = np.where(inside[order] >= iou, at[order], -1)
+    grouped = (most >= 0) & (best < 0)
+    first_of_group = _first(most, grouped)
+    counted = ~grouped | first_of_group
+    right = (first | first_of_group)[counted]
+    hits, misses = right.cumsum(), (~right).cumsum()
+    count = len(single.image) + len(groups.image)
+    recall = hits / count if count else np.full(len(hits), np.nan)
+    return Curve(recall, hits / np.maximum(hits + misses, 1), count)
+
+
+def _first(owner: NDArray[np.int64], rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool: the first of the rows that each owner has; rows are by falling score."""
+    first = np.zeros(len(owner), dtype=bool)
+    some = np.flatnonzero(rows)
+    first[some[np.unique(owner[some], return_index=True)[1]]] = True
+    return first
+
+
+# ---------------------------------------------------------------------- files that servers take
 
 
 def write_coco_results(path: Path, found: Found, ids: Sequence[str], numbers: Mapping[int, int]) -> Path:
@@ -311,11 +422,17 @@ def write_coco_results(path: Path, found: Found, ids: Sequence[str], numbers: Ma
 
 
 def write_voc_results(
-    folder: Path, found: Found, ids: Sequence[str], labels: LabelMap, tree: WordTree, split: str = "test"
+    folder: Path,
+    found: Found,
+    ids: Sequence[str],
+    labels: LabelMap,
+    tree: WordTree,
+    split: str = "test",
+    competition: str = "comp4",
 ) -> list[Path]:
     """Detections as VOC's server takes them: comp4_det_test_CLASS.txt, a row `image score left top right bottom`.
 
-    Corners count from 1, as VOC's own.
+    Corners count from 1 and belong to the box, as VOC's own.
 
     Args:
         folder: where the files go.
@@ -324,7 +441,13 @@ def write_voc_results(
         labels: the classes; one file each, empty where nothing was found.
         tree: the tree of the nodes.
         split: in the files' names.
+        competition: "comp4", trained on any data, ImageNet among it; "comp3", on VOC's alone.
+
+    Raises:
+        WordTreeError: another competition.
     """
+    if competition not in ("comp3", "comp4"):
+        raise unknown("competition of VOC's detection", competition, ("comp3", "comp4"))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for label, node in zip(labels.labels, labels.nodes_on(tree).tolist(), strict=True):
@@ -334,34 +457,30 @@ def write_voc_results(
             f"{ids[image]} {score:.6f} {' '.join(f'{side:.6f}' for side in box)}\n"
             for image, score, box in zip(mine.image.tolist(), mine.scores.tolist(), corners.tolist(), strict=True)
         ]
-        write_text(folder / f"comp4_det_{split}_{label}.txt", "".join(rows))
-        written.append(folder / f"comp4_det_{split}_{label}.txt")
+        written.append(folder / f"{competition}_det_{split}_{label}.txt")
+        write_text(written[-1], "".join(rows))
     return written
 
 
-def plot_precision_recall(path: Path, curves: Mapping[str, Curve]) -> Path:
-    """Precision over recall at IoU .5, a line a class, the ten best and worst named; the mean on top."""
-    from matplotlib.figure import Figure
+def write_imagenet_results(path: Path, found: Found, labels: LabelMap, tree: WordTree) -> Path:
+    """Detections as ImageNet DET's server takes them: a row `image class score xmin ymin xmax ymax`.
 
-    shown = {name: curve for name, curve in curves.items() if curve.truths}
-    ranked = sorted(shown, key=lambda name: -voc_area(shown[name]))
-    named = {*ranked[:5], *ranked[-5:]}
-    grid = np.linspace(0, 1, 101)
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.subplots()
-    best = []
-    for name in ranked:
-        curve = shown[name]
-        falling = [curve.precision[curve.recall >= point].max(initial=0.0) for point in grid]
-        best.append(falling)
-        label = f"{name} {voc_area(curve):.2f}" if name in named else None
-        axes.plot(grid, falling, alpha=0.7 if name in named else 0.15, linewidth=1, label=label)
-    if best:
-        axes.plot(grid, np.mean(best, axis=0), color="black", linewidth=2, label=f"mean of {len(best)}")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="precision over recall, IoU .5")
-    if best:
-        axes.legend(fontsize="small", loc="lower left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
-        figure.savefig(part, dpi=110)
+    Images and classes are numbers from 1: an image's place in the data set, which has to be the whole list in its
+    order, and a class's place in the label map (`imagenet_det` and `inet9k` are in the order of the challenge).
+
+    Args:
+        path: the .txt.
+        found: the detections.
+        labels: the classes in the challenge's order.
+        tree: the tree of the nodes.
+    """
+    number = {node: at for at, node in enumerate(labels.nodes_on(tree).tolist(), 1)}
+    rows = [
+        f"{image + 1} {number[node]} {score:.6f} {' '.join(f'{side:.2f}' for side in box)}\n"
+        for image, node, score, box in zip(
+            found.image.tolist(), found.nodes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+        )
+        if node in number
+    ]
+    write_text(path, "".join(rows))
     return path

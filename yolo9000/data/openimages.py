@@ -63,6 +63,9 @@ def read_openimages(
     absent_image, absent_node = _below(check_image[~present], check_nodes[~present], tree)
     known_image, known_node = np.append(known_image, absent_image), np.append(known_node, absent_node)
     inside = known_node >= 0
+    stated = np.concatenate((np.ones(len(nodes), bool), present)) & (np.concatenate((nodes, check_nodes)) >= 0)
+    above = marked(np.concatenate((image, check_image))[stated], np.concatenate((nodes, check_nodes))[stated], tree)
+    judged = np.append(above[0], absent_image), np.append(above[1], absent_node)
     boxes = np.stack([rows[column] for column in ("XMin", "YMin", "XMax", "YMax")], axis=1)
     faults: list[Fault] = mapper.unmapped(
         str(path), texts, np.where(table[kind[: len(rows)]] < 0, kind[: len(rows)], -1)
@@ -71,6 +74,7 @@ def read_openimages(
         name, tree, [os.path.join(folder, f"{stem}.jpg") for stem in stems.tolist()], stems.tolist(), image, boxes,
         nodes, lambda row: f"{path}, line {row + 2}", (group > 0).astype(np.uint8) * np.uint8(GROUP), relative=True,
         checked=marked(known_image[inside], known_node[inside], tree), numbers=mapper.number_of, faults=faults,
+        judged=None if verified is None else judged,
     ).records()  # fmt: skip
 
 

@@ -103,6 +103,8 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         numbers: node -> the data set's own number of the class, as result files write it.
         faults: what was left out, and why.
         areas: float64 [rows], pixels of each object where the data set has its outline, as COCO has; None: its box's.
+        judged: as `checked`: the nodes that each image's detections are judged on, as Open Images evaluates: verified
+            present and all above, verified absent and all below; None where all are.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     numbers: dict[int, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     areas: NDArray[np.float64] | None = None
+    judged: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -200,15 +203,12 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         """Only some images. images: int [k], in the order wanted."""
         at = np.asarray(images, dtype=np.int64)
         rows, starts = _rows_of(self.starts, at)
-        checked = None
-        if self.checked is not None:
-            some, from_ = _rows_of(self.checked[0], at)
-            checked = from_, self.checked[1][some]
+        checked, judged = (_pairs_of(one, at) for one in (self.checked, self.judged))
         return Records(
             self.name, self.tree, Texts(self.files[one] for one in at.tolist()),
             Texts(self.ids[one] for one in at.tolist()), starts, self.boxes[rows], self.nodes[rows], self.flags[rows],
             self.labelled[at], self.sizes[at], self.relative, None if self.places is None else self.places[at], checked,
-            self.numbers, self.faults, None if self.areas is None else self.areas[rows],
+            self.numbers, self.faults, None if self.areas is None else self.areas[rows], judged,
         )  # fmt: skip
 
     def raise_faults(self, skip: Sequence[str] = ()) -> "Records":
@@ -234,6 +234,27 @@ def _rows_of(starts: NDArray[np.int64], at: NDArray[np.int64]) -> tuple[NDArray[
     counts = starts[at + 1] - starts[at]
     ends = np.concatenate(([0], np.cumsum(counts)))
     return np.repeat(starts[at] - ends[:-1], counts) + np.arange(ends[-1]), ends
+
+
+def _pairs_of(
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None, at: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The nodes of some images, as `Records.checked` keeps them."""
+    if pairs is None:
+        return None
+    some, starts = _rows_of(pairs[0], at)
+    return starts, pairs[1][some]
+
+
+def _by_image(
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Pairs of image and node as `Records.checked` keeps them."""
+    if pairs is None:
+        return None
+    image, node = pairs
+    starts = np.concatenate(([0], np.cumsum(np.bincount(image, minlength=count))))
+    return starts, node[np.argsort(image, kind="stable")]
 
 
 # ---------------------------------------------------------------------- labels
@@ -305,6 +326,7 @@ class Table:
     numbers: dict[int, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     areas: NDArray[np.float64] | None = None  # [rows]
+    judged: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # as checked
 
     def records(self) -> Records:
         """The finished data set: missing images and bad boxes left out and noted."""
@@ -321,15 +343,11 @@ class Table:
         rows = np.flatnonzero(keep)[order]
         starts = np.concatenate(([0], np.cumsum(np.bincount(self.image[rows], minlength=count))))
         there &= ~labelled | (np.diff(starts) > 0)  # an image label that has no node is no image label
-        checked = None
-        if self.checked is not None:
-            image, node = self.checked
-            order = np.argsort(image, kind="stable")
-            checked = np.concatenate(([0], np.cumsum(np.bincount(image, minlength=count)))), node[order]
+        checked, judged = (_by_image(one, count) for one in (self.checked, self.judged))
         whole = Records(
             self.name, self.tree, Texts(self.files), Texts(self.ids), starts, boxes[rows], self.nodes[rows],
             flags[rows], labelled, sizes, self.relative, self.places, checked, self.numbers, tuple(self.faults),
-            None if self.areas is None else self.areas[rows],
+            None if self.areas is None else self.areas[rows], judged,
         )  # fmt: skip
         return whole if there.all() else whole.take(np.flatnonzero(there))
 
