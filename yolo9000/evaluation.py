@@ -112,7 +112,8 @@ def name_boxes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], se
     region, placed = seen or cast(Seen, see(model, images))
     sure = region.raw[..., 4].sigmoid()
     keep = (sure > SCORE_THRESHOLD).nonzero(as_tuple=True)
-    boxes, objectness = decode_xyxy(region.raw, model.head.anchors)[keep], sure[keep]
+    boxes = decode_xyxy(region.raw, model.head.anchors, model.head.location)[keep]
+    objectness = sure[keep]
     named = []
     for image, placement in enumerate(placed):
         mine = (keep[0] == image).nonzero()[:, 0]
