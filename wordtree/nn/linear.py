@@ -187,15 +187,20 @@ class TreeLinear(nn.Module):
         columns = asked.node.new_zeros(rows, int(count.max()) if len(asked.row) else 0)
         columns[asked.row, within] = asked.node
         if self.before_read is not None:
-            each = torch.arange(self.copies, device=x.device)[:, None] * len(self.tree)
-            self.refresh((each + asked.node.unique()).flatten())
-        weight = self.weight[:, columns].movedim(0, 1).flatten(1, 2)  # [rows, copies * columns, features]
+            self.refresh(self._in_every_copy(asked.node.unique()[None]).flatten())
+        places = self._in_every_copy(columns)  # [rows, copies * columns]
+        weight = self.weight.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
         logits = (weight.to(x.dtype) @ x.mT).unflatten(1, (self.copies, -1))  # [rows, copies, columns, cells]
         logits = logits + self.bias[:, columns].movedim(0, 1)[..., None].to(x.dtype)
         values = at_least_float32(logits.movedim(2, 1)[asked.row, within].flatten(1))  # [asked, copies * cells]
         taken = values[asked.place(members)] - segment_logsumexp(values, asked)
         total = taken.new_zeros(rows, self.copies * cells).index_add(0, asked.segment_row, taken)
         return total.view(rows, self.copies, cells).mT
+
+    def _in_every_copy(self, nodes: Tensor) -> Tensor:
+        """Where nodes stand in the weight as [copies * nodes, features]. int64 [rows, n] -> [rows, copies * n]."""
+        first = torch.arange(self.copies, device=nodes.device)[:, None] * len(self.tree)
+        return (first + nodes[:, None]).flatten(1)
 
     def log_probs(self, x: Tensor, copy: Tensor | None = None) -> Tensor:
         """log Pr of every node at every row. x: float [rows, features], copy: int64 [rows] -> float [rows, nodes]."""
