@@ -92,7 +92,8 @@ class HalvesFeed(EmbeddedFeed):
         halves = self.halves(self._pictures("boxed", self.config.boxed_pictures, self.config.size, bar, stopped))
         joint = Joint(halves, [self.nodes] * 2)
         lengths = [len(half) for half in halves]
-        sampler = JointSampler(lengths, (1, 1), phase.batch, phase.steps, start, self.config.seed)
+        ranks = {"rank": phase.rank, "ranks": phase.ranks}
+        sampler = JointSampler(lengths, (1, 1), phase.batch, phase.steps, start, self.config.seed, **ranks)
         return (collate([joint[at] for at in picked]) for picked in sampler)
 
 

@@ -79,6 +79,8 @@ def train(
     ] = None,
 ) -> None:
     """Train, evaluate, and leave a run folder. Ctrl-C keeps a checkpoint; the same command goes on from it."""
+    from .hardware import is_first
+
     if check:
         _check(data or "embedded", out)
     options = _settings(settings or [])
@@ -99,6 +101,8 @@ def train(
         from .training import train as run_training
 
         run = run_training(data=data, out=out, recipe=recipe, **options)
+    if not is_first():  # of several ranks one speaks
+        return
     if run.metrics.keys() - {"seconds"}:
         typer.echo(run.table())
     files = sorted(file.name for file in run.directory.iterdir() if file.suffix in (".png", ".csv", ".safetensors"))
@@ -509,13 +513,15 @@ def _options(
 @contextlib.contextmanager
 def _stopping() -> Iterator[None]:
     """Say where a stopped training stands, and how it goes on; exit code 130 after Ctrl-C, 143 after SIGTERM."""
+    from .hardware import is_first
     from .stops import Stopped, stopping
 
     try:
         with stopping():
             yield
     except Stopped as stop:
-        typer.echo(f"{stop}:\n  {shlex.join(['yolo9000', *sys.argv[1:]])}", err=True)
+        if is_first():  # of several ranks one speaks
+            typer.echo(f"{stop}:\n  {shlex.join(['yolo9000', *sys.argv[1:]])}", err=True)
         raise typer.Exit(128 + stop.number) from None
 
 

@@ -57,6 +57,7 @@ class Config:
         loss: the reading of the loss: "paper", "darknet" or "darknet-2018".
         without: what a recipe's run was switched off, see `yolo9000.recipes.ABLATIONS`; the fields above say how.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
+        compile: whether torch.compile makes trunk and neck faster, after a minute or more at the start.
         device: "cpu", "cuda", or "auto".
         workers: processes that make pictures, 0 for none; -1 for one a core.
         test_scenes: a column of the final table.
@@ -64,6 +65,7 @@ class Config:
         checkpoint_every: steps between checkpoints.
         nonfinite: what a step with a NaN or an infinity does: "stop" ends the run, "skip" leaves that update out; see
             `faults`.
+        tensorboard: whether the numbers of metrics.csv go to `tensorboard/` in the run's folder too.
     """
 
     detector: str = "yolo9000"
@@ -113,12 +115,14 @@ class Config:
     loss: str = "paper"
     without: tuple[str, ...] = ()
     precision: str = "auto"
+    compile: bool = False
     device: str = "auto"
     workers: int = -1
     test_scenes: int = 300
     checkpoint_every: int = 200
     held_out: str = ""
     nonfinite: str = "stop"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.oracle and not self.joint:
@@ -137,8 +141,9 @@ class Config:
         for name in ("momentum", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise WordTreeError(f"{name} of {getattr(self, name)}; give a number from 0 to below 1")
-        if not 0 <= self.decay < math.inf:
-            raise WordTreeError(f"decay of {self.decay}; give a number, 0 or more")
+        for name in ("decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise WordTreeError(f"{name} of {getattr(self, name)}; give a number, 0 or more")
         for name in ("widths", "counts", "sizes", "classifier_sizes"):
             values = getattr(self, name)
             if not values or not all(type(value) is int and value > 0 for value in values):

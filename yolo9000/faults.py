@@ -42,12 +42,15 @@ class NotFinite(WordTreeError):
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run stands: the number of the step, its phase, the pixels of its input and its learning rate."""
+    """Where a run stands: the number of the step, its phase, the pixels of its input and its learning rate; and which
+    rank of how many."""
 
     step: int
     phase: str
     size: int
     rate: float
+    rank: int = 0
+    ranks: int = 1
 
 
 def unsound(images: Tensor, targets: Sequence[dict[str, Tensor]]) -> str:
@@ -128,6 +131,7 @@ class Faults:
         batch: tuple[Tensor, Sequence[dict[str, Tensor]]],
         files: Sequence[str],
         module: Any,
+        tells: bool = True,
     ) -> None:
         """Write a fault out, and leave the step out or stop.
 
@@ -137,6 +141,7 @@ class Faults:
             batch: images and targets as they came from the data.
             files: where each picture comes from.
             module: the network as it was before the step.
+            tells: whether this rank had the fault, and writes and warns; all count it.
 
         Raises:
             NotFinite: `nonfinite: stop`, or the tenth step in a row.
@@ -147,7 +152,8 @@ class Faults:
         record = {"what": fault.what, **asdict(moment), "losses": values, "files": list(files)}
         kept = f"{folder} has the batch"
         try:
-            self._write(folder, record, batch, module if stop else None)
+            if tells:
+                self._write(folder, record, batch, module if stop else None)
         except CannotWrite as full:
             kept = f"the batch is not written out ({full})"
         some = ", ".join(files[:LISTED]) + (f" and {len(files) - LISTED} more" if len(files) > LISTED else "")
@@ -159,7 +165,8 @@ class Faults:
                 "checkpoint with nonfinite=skip, which leaves such steps out"
             )
         self.skipped.append(moment.step)
-        warnings.warn(f"{told}; the step is left out, {kept}", stacklevel=2)
+        if tells:
+            warnings.warn(f"{told}; the step is left out, {kept}", stacklevel=2)
         row = range(moment.step - IN_A_ROW + 1, moment.step + 1)
         if self.skipped[-IN_A_ROW:] == list(row):
             raise NotFinite(
@@ -224,10 +231,15 @@ def replay(folder: str | Path, weights: str | Path | None = None) -> dict[str, A
             _, at, key = name.split(".", 2)
             targets[int(at)][key] = value
     here = torch.device("cpu")
-    batch, ready = ready_batch(tensors["images"], targets, record["step"] - 1, record["size"], config.seed, here)
-    with autocast_of(config.precision, here)():
-        losses: dict[str, Tensor] = model(batch, ready)
-    torch.stack(list(losses.values())).sum().backward()
+    rank, ranks, parts = record.get("rank", 0), record.get("ranks", 1), config.accumulate
+    losses: dict[str, Tensor] = {}
+    for part in range(parts):
+        given = (tensors["images"][part::parts], targets[part::parts], record["step"] - 1, record["size"])
+        batch, ready = ready_batch(*given, config.seed, here, rank + ranks * part, ranks * parts)
+        with autocast_of(config.precision, here)():
+            of_part: dict[str, Tensor] = model(batch, ready)
+        (torch.stack(list(of_part.values())).sum() / parts).backward()
+        losses = {key: losses.get(key, 0.0) + value.detach() / parts for key, value in of_part.items()}
     wrong = [name for name, one in model.named_parameters() if one.grad is not None and not finite([one.grad])]
     return {
         "losses": {name: float(loss) for name, loss in losses.items()},

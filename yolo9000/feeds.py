@@ -36,16 +36,20 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Phase:
-    """One of the two parts of a run: names alone, or boxes, with or without names."""
+    """One of the two parts of a run: names alone, or boxes, with or without names; and who makes it, of several
+    ranks."""
 
     title: str
     steps: int
     batch: int
     sizes: tuple[int, ...]
     classify: bool = False
+    rank: int = 0
+    ranks: int = 1
 
     def size_at(self, step: int, seed: int) -> int:
-        """Multi-scale training: another size every 10 steps, at random, from the seed and the step alone."""
+        """Multi-scale training: another size every 10 steps, at random, from the seed and the step alone: the same in
+        every rank."""
         generator = torch.Generator().manual_seed(seed * 7919 + step // 10)
         return self.sizes[int(torch.randint(len(self.sizes), (1,), generator=generator))]
 
@@ -55,6 +59,10 @@ class Feed(Protocol):
 
     labels: LabelMap
     tree: WordTree
+
+    @property
+    def damaged(self) -> Damaged | None:
+        """The images that could not be used, of data that may have such."""
 
     @property
     def fingerprint(self) -> str:
@@ -68,11 +76,11 @@ class Feed(Protocol):
         """Priors in cells of `stride` pixels, at the config's size."""
 
     def batches(self, phase: Phase, start: int, bar: Progress, stopped: Callable[[], bool]) -> Iterator[Batch]:
-        """The batches of a phase from step `start` on; boxes in pixels of the images. Every target of a batch has
-        "colours" or none: float [3], how `data.augment.recoloured` changes the picture."""
+        """The batches of a phase from step `start` on, of this rank alone; boxes in pixels of the images. Every target
+        of a batch has "colours" or none: float [3], how `data.augment.recoloured` changes the picture."""
 
     def pictures(self, step: int) -> list[str]:
-        """Where each picture of a step comes from, in the phase whose batches were asked for last."""
+        """Where each picture of a step comes from, of all ranks, in the phase whose batches were asked for last."""
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, for JSON."""
@@ -94,6 +102,7 @@ class EmbeddedFeed:
     """The set that ships: scenes with boxes, pictures with a name; made once, kept in memory."""
 
     fingerprint = ""
+    damaged: Damaged | None = None
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -120,9 +129,7 @@ class EmbeddedFeed:
                 parts = config.shares
         joint = Joint(pictures, [self.nodes] * len(pictures))
         self.splits = [one.source.split for one in pictures]
-        self.sampler = sampler = JointSampler(
-            [len(one) for one in pictures], parts, phase.batch, phase.steps, start, config.seed
-        )
+        self.sampler = sampler = _sampler(pictures, parts, phase, start, config)
         return (collate([joint[at] for at in picked]) for picked in sampler)
 
     def anchors(self, stride: int) -> list[list[float]]:
@@ -236,10 +243,11 @@ class RecordsFeed:
         how = find_augmentation(self.run.augment)
         # the two phases see different views: one counts its pictures from the end of the numbers
         views = Views(sources, how, config.seed * 2 + phase.classify, [one.size for one in given], phase.classify)
-        sampler = JointSampler([len(one) for one in sources], parts, phase.batch, phase.steps, start, config.seed)
+        sampler = _sampler(sources, parts, phase, start, config)
         self.sources, self.sampler = sources, sampler
         keys = Keys(sampler, lambda step: phase.size_at(step, config.seed))
-        self.damaged = Damaged(self.damaged.file, limits_of(sources, self.run.bad_share), self.damaged.found)
+        file = None if phase.rank else self.damaged.file
+        self.damaged = Damaged(file, limits_of(sources, self.run.bad_share), self.damaged.found)
         if start:
             self.damaged.sources = [set(images) for images in self.met] or self.damaged.sources
         self.damaged.write()
@@ -278,7 +286,7 @@ class RecordsFeed:
 
     def resume(self, state: dict[str, Any]) -> None:
         """See `Feed`; of an older checkpoint, the list that it left."""
-        found = state.get("found", listed(self.damaged.file))
+        found = state.get("found", listed(self.directory / "bad_images.csv"))
         self.damaged.found = {image: (fault, times) for image, (fault, times) in found.items()}
         self.met = state.get("met", [])
 
@@ -303,6 +311,13 @@ class RecordsFeed:
         if not self.run.used("test"):
             return {}
         return evaluate_run(model, self.run, (), directory, processes_of(self.config.workers), bar)
+
+
+def _sampler(
+    sources: Sequence[InMemory | Records], parts: Sequence[float], phase: Phase, start: int, config: Config
+) -> JointSampler:
+    lengths, ranks = [len(one) for one in sources], {"rank": phase.rank, "ranks": phase.ranks}
+    return JointSampler(lengths, parts, phase.batch, phase.steps, start, config.seed, **ranks)
 
 
 def merged(maps: Sequence[LabelMap]) -> LabelMap:

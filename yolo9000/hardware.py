@@ -42,9 +42,16 @@ def autocast_of(precision: str, device: torch.device) -> Autocast:
     return contextlib.nullcontext
 
 
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def processes_of(wanted: int) -> int:
-    """How many processes make pictures: as wanted, or one a core up to eight for -1."""
-    return min(8, os.cpu_count() or 1) if wanted < 0 else wanted
+    """How many processes make pictures: as wanted, or one a core up to eight for -1; ranks of a machine share its
+    cores."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    return max(1, min(8, (os.cpu_count() or 1) // ranks)) if wanted < 0 else wanted
 
 
 def as_worker(number: int = 0) -> None:

@@ -21,7 +21,7 @@ FILES = (
     "curve.png", "detections.png", "bad_images.csv",
 )  # fmt: skip
 # what a run may go on with otherwise than it began: where and how it is computed, not what is learned
-FREE = ("device", "workers", "checkpoint_every", "nonfinite")
+FREE = ("device", "workers", "checkpoint_every", "nonfinite", "compile", "tensorboard")
 
 
 @dataclass(frozen=True)

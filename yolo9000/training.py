@@ -1,10 +1,12 @@
 """One training loop, on the detector contract: first names, then boxes and names together.
 
 A step depends on the config and its own number alone, so a run stopped anywhere goes on as if it had never stopped.
+Under torchrun each rank runs this loop on its part of every batch; `engine` has what they say to each other.
 """
 
 import dataclasses
 import json
+import math
 import signal
 import time
 import warnings
@@ -22,16 +24,18 @@ from .borrowed import OWN, Borrowed
 from .checkpoints import load_state, peek, read_tensors, save_model, save_tensors, versions
 from .config import Config, config_of
 from .data.augment import recoloured
+from .engine import ALONE, Ranks, exchange, ranked
 from .faults import Faults, Kept, Moment, NotFinite, Unsound, finite, unsound, unsound_after
 from .feeds import Batch, EmbeddedFeed, Feed, Phase, RecordsFeed
 from .files import FULL, named, sync, write_text
-from .hardware import autocast_of, device_of
+from .hardware import autocast_of
+from .journal import Journal, board_writer
 from .loading import load
 from .recipes import HIGH_CLASSIFIER, switched
 from .recipes import recipe as find_recipe
 from .reports import Progress
 from .runfile import RunFile, run_of
-from .runs import CHECKPOINT, FREE, MetricsFile, Run, differences, finished_run, tidy
+from .runs import CHECKPOINT, FREE, Run, differences, finished_run, tidy
 from .schedule import optimizer_of, rate_of
 from .sparse import RowSGD
 from .start import begin, with_hash
@@ -50,7 +54,8 @@ def train(
     """Train a detector over a tree, evaluate it, and leave a run folder.
 
     The folder holds weights.safetensors, config.json, metrics.csv (a row every ten steps), evaluation.csv,
-    metrics.json, curve.png, detections.png; while it runs, checkpoint.safetensors.
+    metrics.json, curve.png, detections.png; while it runs, checkpoint.safetensors. Under torchrun every rank makes this
+    call and gets the run; rank 0 writes it.
 
     Args:
         joint: learn from image labels beside the boxes (paper section 4); of a run.yaml, its sources say whether.
@@ -78,26 +83,40 @@ def train(
     directory = Path(out) if out is not None else Path("runs") / (name if run is None else run.path.stem)
     with stopping() as stops:
         try:
-            return _train(run, directory, config, progress, stops)
+            with ranked(config.device) as ranks:
+                return _train(run, directory, config, progress, stops, ranks)
         except KeyboardInterrupt:
             raise Stopped(_kept(directory), stops.number or signal.SIGINT) from None
         except OSError as fault:
             raise (named(fault, fault.filename or directory) if fault.errno in FULL else fault) from None
 
 
-def _train(run: RunFile | None, directory: Path, config: Config, progress: bool, stops: Stops) -> Run:
-    if run is None and (finished := finished_run(directory, config)) is not None:
+def _train(run: RunFile | None, directory: Path, config: Config, progress: bool, stops: Stops, ranks: Ranks) -> Run:
+    if run is None and (finished := _finished(ranks, directory, config)) is not None:
         return finished
-    feed = EmbeddedFeed(config) if run is None else RecordsFeed(run, directory, config)
-    if run is not None and (finished := finished_run(directory, config, feed.fingerprint)) is not None:
+    feed: Feed = EmbeddedFeed(config) if run is None else RecordsFeed(run, directory, config)
+    if run is not None and (finished := _finished(ranks, directory, config, feed.fingerprint)) is not None:
         return finished
-    trainer = Trainer(config, directory, feed)
-    with Progress(enabled=progress) as bar:
+    trainer = Trainer(config, directory, feed, ranks)
+    with Progress(enabled=progress and ranks.first) as bar:
         with stops.later() as stopped:
             trainer.train(bar, stopped)
-        weights = trainer.save_weights()
-        model = load(weights)
-        metrics = feed.report(model.to(trainer.device), directory, bar)
+        metrics = ranks.tell(_report(trainer, bar) if ranks.first else None)
+    return Run(directory, directory / "weights.safetensors", metrics, config)
+
+
+def _finished(ranks: Ranks, directory: Path, config: Config, data: str = "") -> Run | None:
+    """The finished run that rank 0 finds in the folder."""
+    run = finished_run(directory, config, data) if ranks.first else None
+    metrics = ranks.tell(None if run is None else run.metrics)
+    return None if metrics is None else Run(directory, directory / "weights.safetensors", metrics, config)
+
+
+def _report(trainer: "Trainer", bar: Progress) -> dict[str, float]:
+    """Score what was trained, and leave the folder as a finished run's."""
+    feed, directory = trainer.feed, trainer.directory
+    model = load(trainer.save_weights())
+    metrics = feed.report(model.to(trainer.device), directory, bar)
     metrics["seconds"] = trainer.seconds
     if trainer.faults.skipped:
         metrics["skipped_steps"] = len(trainer.faults.skipped)
@@ -105,8 +124,8 @@ def _train(run: RunFile | None, directory: Path, config: Config, progress: bool,
     trainer.checkpoint.unlink(missing_ok=True)
     for told in (trainer.faults.summary(), feed.summary()):
         if told:
-            warnings.warn(told, stacklevel=3)
-    return Run(directory, weights, metrics, config)
+            warnings.warn(told, stacklevel=4)
+    return metrics
 
 
 def settled(
@@ -135,15 +154,17 @@ def _kept(directory: Path) -> str:
 
 
 class Trainer:
-    """The state of one run and its two phases."""
+    """The state of one run and its two phases, in one process or in each of several ranks."""
 
-    def __init__(self, config: Config, directory: Path, feed: Feed | None = None) -> None:
+    def __init__(self, config: Config, directory: Path, feed: Feed | None = None, ranks: Ranks = ALONE) -> None:
         self.config = config
         self.directory = directory
-        self.device = device_of(config.device)
+        self.ranks = ranks
+        self.device = ranks.device(config.device)
         self.autocast = autocast_of(config.precision, self.device)
         self.feed = feed or EmbeddedFeed(config)
         self.labels, self.tree = self.feed.labels, self.feed.tree
+        self._check()
         self.step = 0  # of both phases together
         self.seconds = 0.0  # spent training, over all sittings
         torch.manual_seed(config.seed)
@@ -154,21 +175,49 @@ class Trainer:
         self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
         if "/" in config.trunk:
             self._start_trunks()
-        if self.device.type == "cpu":  # convolutions on the CPU are faster with channels last
-            self.classifier = self.classifier.to(memory_format=torch.channels_last)
-            self.model = self.model.to(memory_format=torch.channels_last)
+        # convolutions are faster with channels last
+        self.classifier = self.classifier.to(memory_format=torch.channels_last)
+        self.model = self.model.to(memory_format=torch.channels_last)
+        if config.compile:  # in place: the weights keep their names
+            self.classifier.trunk.compile()
+            if self.model is not self.classifier:
+                self.model.features = torch.compile(self.model.features)
         self.average: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}  # as they lie in the detector: what it is the average of
         self.optimizer: torch.optim.Optimizer | None = None
         self.faults = Faults(directory, config)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise WordTreeError(f"{directory} is a file; give a folder for the run") from None
-        except OSError as fault:
-            raise named(fault, directory) from None
-        tidy(directory)
+        if ranks.first:
+            self._make_directory()
         self._resume()
+
+    def _check(self) -> None:
+        """Refuse what the whole run could not do, before anything is written."""
+        config, ranks = self.config, self.ranks
+        batches = {"batch": config.batch} if config.steps else {}
+        if self.classifier_steps:
+            batches["classifier_batch"] = config.classifier_batch
+        for name, batch in batches.items():
+            if batch % (parts := ranks.count * config.accumulate):
+                raise WordTreeError(
+                    f"{name} of {batch} in {parts} equal parts ({ranks.count} ranks, accumulate {config.accumulate}); "
+                    f"give a multiple of {parts}"
+                )
+        if config.sparse_head and ranks.count > 1:
+            raise WordTreeError(f"sparse_head with {ranks.count} ranks, which exchange whole gradients; leave it out")
+        if config.compile and config.detector != OWN:
+            raise WordTreeError(f"compile with {config.detector}; it is for our own detectors: leave it out")
+        if config.tensorboard:
+            board_writer()
+        ranks.agree({**dataclasses.asdict(config), "tree": self.tree.hash, "data": self.feed.fingerprint})
+
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise WordTreeError(f"{self.directory} is a file; give a folder for the run") from None
+        except OSError as fault:
+            raise named(fault, self.directory) from None
+        tidy(self.directory)
 
     def _detector(self) -> Any:
         config = self.config
@@ -197,23 +246,25 @@ class Trainer:
 
     def train(self, bar: Progress, stopped: Callable[[], bool]) -> None:
         """Run what is left of both phases."""
-        config = self.config
-        write_text(self.directory / "config.json", json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-        if self.feed.fingerprint:
-            write_text(self.directory / "data.json", json.dumps({"sha256": self.feed.fingerprint}) + "\n")
+        config, part = self.config, (self.ranks.rank, self.ranks.count)
+        if self.ranks.first:
+            write_text(self.directory / "config.json", json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+            if self.feed.fingerprint:
+                write_text(self.directory / "data.json", json.dumps({"sha256": self.feed.fingerprint}) + "\n")
         last = self.classifier_steps + config.steps
         if config.start and not self.step:
             low = HIGH_CLASSIFIER in config.without and not self.classifier_steps
             bar.note(begin(self.classifier if self.classifier_steps else self.model, config.start, low))
         if self.step < self.classifier_steps:
-            names = Phase("names", config.classifier_steps, config.classifier_batch, config.classifier_sizes, True)
+            sizes = config.classifier_sizes
+            names = Phase("names", config.classifier_steps, config.classifier_batch, sizes, True, *part)
             self._run(names, self.classifier, 0, bar, stopped)
         if self.step == self.classifier_steps and config.steps:
             self._start_from_classifier()
         if self.step == last:  # stopped while it was being evaluated
             return
         title = "boxes and names" if self.feed.labelled else "boxes"
-        phase = Phase(title, config.steps, config.batch, config.sizes)
+        phase = Phase(title, config.steps, config.batch, config.sizes, False, *part)
         self._run(phase, self.model, self.classifier_steps, bar, stopped)
 
     def save_weights(self) -> Path:
@@ -247,8 +298,11 @@ class Trainer:
         self.kept = Kept(module)
         batches = self.feed.batches(phase, self.step - first, bar, stopped)
         module.train()
+        # what is no network of ours may leave parameters without a gradient
+        parallel = self.ranks.parallel(module, unused=config.detector != OWN or "/" in config.trunk)
         bar.start(phase.title, total=phase.steps, done=self.step - first)
-        log = MetricsFile(self.directory / "metrics.csv", keep_to=self.step)
+        kept = (self.directory, phase.title, phase.batch, self.step, self.seconds, config.tensorboard)
+        journal = Journal(*kept) if self.ranks.first else None
         began, before = time.monotonic(), self.seconds
         for images, targets in batches:
             within = self.step - first
@@ -259,7 +313,7 @@ class Trainer:
                 module.seen = (within + 1) * phase.batch
             size = phase.size_at(within, config.seed)
             try:
-                losses = self._step(module, images, targets, size)
+                losses = self._step(parallel, images, targets, size)
             except Unsound as fault:
                 losses = self._leave_out(fault, phase, size, (images, targets), within, module)
             self.step += 1
@@ -267,13 +321,13 @@ class Trainer:
             sound = self.step not in self.faults.skipped[-1:]
             if sound:
                 self._average(module)
-            if self.step % 10 == 0:
-                values = {key: float(value) for key, value in losses.items()}
-                log.write(self.step, phase.title, self.seconds, self.optimizer.param_groups[0]["lr"], values)
-            bar.advance(sum(losses.values()) if self.step % 10 == 0 and sound else None)
-            if stopped():
+            values = self.ranks.mean(losses) if self.step % 10 == 0 else {}
+            if journal is not None and self.step % 10 == 0:
+                journal.write(self.step, self.seconds, rate, size, values)
+            bar.advance(sum(values.values()) if values and sound else None)
+            if self._any_stopped(stopped):
                 self.save_checkpoint()
-                if module is self.model:
+                if module is self.model and self.ranks.first:
                     self.save_weights()
                 raise KeyboardInterrupt
             if self.step % config.checkpoint_every == 0 or within + 1 == phase.steps:
@@ -282,37 +336,65 @@ class Trainer:
     def _step(
         self, module: nn.Module, images: Tensor, targets: list[dict[str, Tensor]], size: int
     ) -> dict[str, Tensor]:
-        """One update; images uint8 [b, 3, h, w], boxes in their pixels. `Unsound`, and no update, where there is a NaN
-        or an infinity."""
+        """One update; images uint8 [b, 3, h, w], this rank's of the batch, boxes in their pixels.
+
+        The gradient is that of the mean over the whole batch, all parts and ranks, and the same in every rank.
+
+        Raises:
+            Unsound: a NaN or an infinity in any rank; there is no update in any.
+        """
         assert self.optimizer is not None
-        if what := unsound(images, targets):
+        config, ranks = self.config, self.ranks
+        if ranks.any(bool(what := unsound(images, targets)))[0]:
             raise Unsound(what, {})
         self.kept.look()
-        batch, ready = ready_batch(images, targets, self.step, size, self.config.seed, self.device)
-        with self.autocast():
-            losses: dict[str, Tensor] = module(batch, ready)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        norm = nn.utils.clip_grad_norm_(module.parameters(), 20.0)
-        losses = {key: value.detach() for key, value in losses.items()}
-        if what := unsound_after(losses, norm, module):
+        losses: dict[str, Tensor] = {}
+        for part in range(config.accumulate):
+            some = slice(part, None, config.accumulate)
+            at = (ranks.rank + ranks.count * part, ranks.count * config.accumulate)  # its place in the whole batch
+            batch, ready = ready_batch(images[some], targets[some], self.step, size, config.seed, self.device, *at)
+            with exchange(module, part + 1 == config.accumulate):
+                with self.autocast():
+                    of_part: dict[str, Tensor] = module(batch, ready)
+                (torch.stack(list(of_part.values())).sum() / config.accumulate).backward()
+            for key, value in of_part.items():
+                losses[key] = losses.get(key, 0.0) + value.detach() / config.accumulate
+        norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip or math.inf)
+        if ranks.any(bool(what := unsound_after(losses, norm, module)))[0]:
             self.kept.put_back()
             raise Unsound(what, losses)
         self.optimizer.step()
         return losses
 
+    def _any_stopped(self, stopped: Callable[[], bool]) -> bool:
+        """Whether any rank was asked to stop. On the way rank 0 is told of images that others could not use."""
+        damaged = self.feed.damaged
+        stop, news = self.ranks.any(stopped(), damaged is not None and bool(damaged.news))
+        if news and damaged is not None:
+            told = self.ranks.gather(damaged.news)
+            damaged.news.clear()
+            for source, bad in (one for some in told for one in some if self.ranks.first):
+                damaged.note(source, bad)
+        return stop
+
     def _leave_out(
         self, fault: Unsound, phase: Phase, size: int, batch: Batch, within: int, module: Any
     ) -> dict[str, Tensor]:
-        """A step that is not finite: written out; the run stops, or goes on without it, as the config says."""
+        """A step that is not finite: written out by the first rank that had it; the run stops, or goes on without it."""
         assert self.optimizer is not None
-        moment = Moment(self.step + 1, phase.title, size, self.optimizer.param_groups[0]["lr"])
-        self.faults.note(fault, moment, batch, self.feed.pictures(within), module)
+        whats = self.ranks.gather(fault.what)
+        teller = next(rank for rank, what in enumerate(whats) if what)
+        fault.what = whats[teller]
+        rate = self.optimizer.param_groups[0]["lr"]
+        moment = Moment(self.step + 1, phase.title, size, rate, self.ranks.rank, self.ranks.count)
+        files = self.feed.pictures(within)
+        self.faults.note(fault, moment, batch, files, module, tells=teller == self.ranks.rank)
         return fault.losses
 
     def _average(self, module: nn.Module) -> None:
-        """A running mean of the detector's weights, short at first."""
-        if module is not self.model:
+        """A running mean of the detector's weights, short at first; rank 0 keeps it."""
+        if module is not self.model or not self.ranks.first:
             return
         done = self.step - (self.classifier_steps if self.config.steps else 0)
         keep = min(self.config.average, (1 + done) / (10 + done))
@@ -340,12 +422,14 @@ class Trainer:
         return self.directory / CHECKPOINT
 
     def save_checkpoint(self) -> None:
-        """Everything that the next step needs.
+        """Everything that the next step needs; rank 0 writes it for all.
 
         Raises:
             NotFinite: weights that are not finite take the place of no checkpoint.
         """
         assert self.optimizer is not None
+        if not self.ranks.first:
+            return
         if not finite([*self.classifier.parameters(), *self.model.parameters(), *self.average.values()]):
             raise NotFinite(
                 f"weights of {self.directory} after step {self.step} are not finite; the last checkpoint is kept: "
@@ -370,7 +454,7 @@ class Trainer:
             "config": dataclasses.asdict(self.config),
             "tree": self.tree.hash,
             "data": self.feed.fingerprint,
-            "versions": versions(),
+            "versions": {**versions(), "ranks": self.ranks.count},
             "skipped": self.faults.skipped,
             "feed": self.feed.state(),
         }
@@ -384,9 +468,9 @@ class Trainer:
 
     def _resume(self) -> None:
         self._loaded: dict[str, Tensor] = {}
-        if not self.checkpoint.exists():
+        if not self.ranks.tell(self.checkpoint.exists()):
             return
-        tensors, header = read_checkpoint(self.checkpoint)
+        tensors, header = self.ranks.share(read_checkpoint(self.checkpoint) if self.ranks.first else None)
         stored = config_of(header["config"])
         if different := differences(stored, self.config):
             raise WordTreeError(
@@ -405,10 +489,12 @@ class Trainer:
                 f"{self.directory} holds a run over data that has changed since ({was}, given {given}); "
                 "give the data as it was, another folder, or delete it"
             )
-        then, now = header.get("versions", {"torch": header.get("torch")}), versions()
+        then = header.get("versions", {"torch": header.get("torch")})
+        now = {**versions(), "ranks": self.ranks.count}
         if stored.device != self.config.device:
             then, now = {**then, "device": stored.device}, {**now, "device": self.config.device}
-        if changed := [f"{key} {now[key]} (was {was})" for key, was in then.items() if now.get(key, was) != was]:
+        changed = [f"{key} {now[key]} (was {was})" for key, was in then.items() if now.get(key, was) != was]
+        if changed and self.ranks.first:
             warnings.warn(
                 f"{self.directory} goes on with {', '.join(changed)}; its weights will not be equal bit for bit to "
                 "those of a run that never stopped",
@@ -438,7 +524,9 @@ class Trainer:
                 state = {key.rpartition(".")[2]: self._loaded[key] for key in keys}
                 # like the parameter, memory format included: a fused update pairs elements as they lie in memory
                 self.optimizer.state[parameter] = {
-                    key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                    key: torch.empty_like(parameter).copy_(value)
+                    if value.shape == parameter.shape
+                    else value.to(parameter.device)
                     for key, value in state.items()
                 }
         self._loaded = {}
@@ -463,19 +551,27 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def ready_batch(
-    images: Tensor, targets: list[dict[str, Tensor]], step: int, size: int, seed: int, device: torch.device
+    images: Tensor,
+    targets: list[dict[str, Tensor]],
+    step: int,
+    size: int,
+    seed: int,
+    device: torch.device,
+    part: int = 0,
+    parts: int = 1,
 ) -> Batch:
-    """A batch as the network takes it in a step, mirrored, resized and recoloured; what is random in the step is drawn
-    from the seed and its number.
+    """A batch, or one of the equal parts that it is computed in, as the network takes it in a step: mirrored, resized
+    and recoloured; what is random in the step is drawn from the seed and its number.
 
     Args:
         images: uint8 [b, 3, h, w].
         targets: one an image, boxes in its pixels.
         step: the number of the step, from 0.
         size: pixels of the input.
+        part, parts: the pictures are those at `part`, `part + parts`, ... of the whole batch.
     """
-    torch.manual_seed(seed * 1_000_003 + step)  # of layers that draw for themselves, as a plug-in's may
-    images, targets = mirrored(images, targets, seed * 1_000_003 + step)
+    torch.manual_seed(seed * 1_000_003 + step + part * 500_009)  # of layers that draw, as a plug-in's may
+    images, targets = mirrored(images, targets, seed * 1_000_003 + step, part, parts)
     batch = images.to(device).float() / 255
     scale = size / batch.shape[-1]
     if scale != 1:
@@ -484,18 +580,22 @@ def ready_batch(
     changes = [target.pop("colours") for target in ready if "colours" in target]
     if changes:
         batch = recoloured(batch, torch.stack(changes))
-    if device.type == "cpu":
-        batch = batch.contiguous(memory_format=torch.channels_last)
+    batch = batch.contiguous(memory_format=torch.channels_last)
     for target in ready:
         if "boxes" in target:
             target["boxes"] = target["boxes"] * scale
     return batch, ready
 
 
-def mirrored(images: Tensor, targets: list[dict[str, Tensor]], seed: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
-    """Half of the pictures left to right, chosen by the seed; boxes with them. images: [b, 3, h, w], boxes in
-    pixels."""
-    flip = torch.rand(len(images), generator=torch.Generator().manual_seed(seed)) < 0.5
+def mirrored(
+    images: Tensor, targets: list[dict[str, Tensor]], seed: int, part: int = 0, parts: int = 1
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """Half of the pictures left to right, chosen by the seed and their places in the whole batch; boxes with them.
+
+    images: [b, 3, h, w], boxes in pixels; part, parts: as `ready_batch`.
+    """
+    chance = torch.rand(len(images) * parts, generator=torch.Generator().manual_seed(seed))
+    flip = chance[part::parts] < 0.5
     images = torch.where(flip[:, None, None, None], images.flip(3), images)
     width = images.shape[3]
     ready = []

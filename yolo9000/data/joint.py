@@ -42,10 +42,28 @@ class JointSampler(Sampler[list[tuple[int, int]]]):
         shares: how many of each source a batch is made of, by ratio, such as (1, 4).
         batch: pictures a batch.
         steps: batches, first to last; `start` skips those already done.
+        rank, ranks: which part of each batch is made here: `slots`. A part's sources stand in the batch's ratio.
+
+    Attributes:
+        slots: the places of the batch that are made here, rank, rank + ranks, ...
+
+    Example:
+        >>> list(JointSampler([3, 9], [1, 1], batch=4, steps=1))
+        [[(0, 2), (0, 0), (1, 1), (1, 3)]]
+        >>> [list(JointSampler([3, 9], [1, 1], batch=4, steps=1, rank=rank, ranks=2)) for rank in (0, 1)]
+        [[[(0, 2), (1, 1)]], [[(0, 0), (1, 3)]]]
     """
 
     def __init__(
-        self, lengths: Sequence[int], shares: Sequence[float], batch: int, steps: int, start: int = 0, seed: int = 0
+        self,
+        lengths: Sequence[int],
+        shares: Sequence[float],
+        batch: int,
+        steps: int,
+        start: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         good = len(lengths) == len(shares) > 0 and all(lengths) and all(0 < share < math.inf for share in shares)
         if not good:
@@ -54,6 +72,7 @@ class JointSampler(Sampler[list[tuple[int, int]]]):
                 "give a share above 0 each, and no empty data set"
             )
         self.lengths, self.batch, self.steps, self.start, self.seed = list(lengths), batch, steps, start, seed
+        self.slots = range(rank, batch, ranks)
         exact = [Fraction(share) for share in shares]
         # each source's part of what the sources before it leave: its count then never falls from a step to the next
         self.parts = [share / sum(exact[source:]) for source, share in enumerate(exact)]
@@ -64,10 +83,11 @@ class JointSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.start, self.steps):
-            yield self.batch_at(step)
+            picked = self.batch_at(step)
+            yield [picked[slot] for slot in self.slots]
 
     def batch_at(self, step: int) -> list[tuple[int, int]]:
-        """The pictures of one step."""
+        """The pictures of one step, of all ranks together."""
         before, after = self._drawn(step), self._drawn(step + 1)
         picked: list[tuple[int, int]] = []
         for source in range(len(self.lengths)):

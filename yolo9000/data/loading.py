@@ -107,7 +107,10 @@ class Keys(Sampler[list[Key]]):
         for step, picked in enumerate(self.sampler, self.sampler.start):
             first = step * self.sampler.batch
             size = self.size_at(step)
-            yield [Key(source, row, first + slot, size) for slot, (source, row) in enumerate(picked)]
+            yield [
+                Key(source, row, first + slot, size)
+                for slot, (source, row) in zip(self.sampler.slots, picked, strict=True)
+            ]
 
 
 @dataclass
@@ -115,14 +118,17 @@ class Damaged:
     """The images that could not be used, each told once, counted, and written to a list.
 
     Attributes:
-        file: the list, bad_images.csv: image, fault, times.
+        file: the list, bad_images.csv: image, fault, times; None in a rank that is not the first, which warns of
+            nothing and counts nothing: what it meets is `news`.
         limits: how many images of each source may be damaged before the run stops.
         found: image -> its fault and how often it was met.
+        news: what the first rank is still to be told: a source, and what one picture met with.
     """
 
-    file: Path
+    file: Path | None
     limits: Sequence[int]
     found: dict[str, tuple[str, int]] = field(default_factory=dict)
+    news: list[tuple[int, list[tuple[str, str]]]] = field(default_factory=list)
     sources: list[set[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -136,6 +142,9 @@ class Damaged:
         """
         if not bad:
             return
+        if self.file is None and len(bad) < TRIES:
+            self.news.append((source, list(bad)))
+            return
         for image, fault in bad:
             if image not in self.found:
                 warnings.warn(f"left out, another takes its place: {fault}", stacklevel=2)
@@ -145,7 +154,8 @@ class Damaged:
         count = len(self.sources[source])
         if count > self.limits[source] or len(bad) == TRIES:
             listed = "; ".join(self.found[image][0] for image in sorted(self.sources[source])[:12])
-            more = f"; and {count - 12} more in {self.file}" if count > 12 else f"; listed in {self.file}"
+            file = self.file or "bad_images.csv"
+            more = f"; and {count - 12} more in {file}" if count > 12 else f"; listed in {file}"
             raise WordTreeError(
                 f"{count} damaged images in one source, {self.limits[source]} are let pass: {listed}{more}; "
                 "mend them, or raise bad_share"
@@ -153,6 +163,8 @@ class Damaged:
 
     def write(self) -> None:
         """The list as a file; none where all were sound."""
+        if self.file is None:
+            return
         if not self.found:
             self.file.unlink(missing_ok=True)
             return
