@@ -9,10 +9,15 @@ from test_recipes import SHRUNK, boxes, names, written
 
 from wordtree import WordTreeError
 from yolo9000 import cli, models
+from yolo9000.checkpoints import read_tensors
 from yolo9000.config import Config
 from yolo9000.cost import ASSUMED, cost
+from yolo9000.feeds import RecordsFeed
 from yolo9000.plan import activations, plan, plan_of
 from yolo9000.recipes import recipe, recipes
+from yolo9000.reports import Progress
+from yolo9000.runfile import read_run
+from yolo9000.training import Trainer
 
 
 def of(name: str, rate: float | None = 10.0, **options):
@@ -144,6 +149,20 @@ def test_the_demo_has_a_plan_too(told):
     assert "adamw" in out
     assert "80: 0.003" not in out
     assert "121: 0.003" in out  # the peak of the first phase
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_checkpoint_is_as_large_as_the_plan_says(tmp_path, one_thread, optimizer):
+    run = read_run(written(tmp_path, [boxes(tmp_path)], recipe="yolov2-voc-2017", **SHRUNK, optimizer=optimizer))
+    config = run.config(size=64, sizes=[64], batch=2, accumulate=1)
+    feed = RecordsFeed(run, tmp_path / "run", config)
+    trainer = Trainer(config, tmp_path / "run", feed)
+    with pytest.raises(KeyboardInterrupt), Progress(enabled=False) as bar:
+        trainer.train(bar, lambda: True)
+    one = plan(config, feed.tree, rate=1.0)
+    tensors, _ = read_tensors(trainer.checkpoint)
+    numbers = sum(value.numel() for value in tensors.values() if value.dim())  # without counters
+    assert 4 * numbers == one.checkpoint
 
 
 def test_a_plug_ins_network_is_not_ours_to_count():

@@ -82,7 +82,7 @@ def train(
     from .hardware import is_first
 
     if check:
-        _check(data or "embedded", out)
+        _check(data or "embedded", out, recipe)
     options = _settings(settings or [])
     if (data or "embedded") == "embedded":
         options["joint"] = joint or oracle
@@ -132,7 +132,7 @@ def _plan(data: str | None, recipe: str, options: dict[str, Any], rate: float | 
     raise typer.Exit()
 
 
-def _check(data: str, out: Path | None) -> NoReturn:
+def _check(data: str, out: Path | None, recipe: str = "") -> NoReturn:
     """Read a run.yaml's data whole; exit code 1 where something is wrong."""
     from .data.check import check
     from .files import write_text
@@ -140,7 +140,7 @@ def _check(data: str, out: Path | None) -> NoReturn:
     from .reports import Progress
     from .runfile import run_of
 
-    run = run_of(data)
+    run = run_of(data, recipe)
     folder = out or Path("runs") / f"{run.path.stem}-check"
     with Progress() as bar:
         report = check(

@@ -106,6 +106,15 @@ def _limit(gpus: int, stage: Stage, each: float, cores: float, share: float, mem
     return "; ".join(found) or "the GPU's arithmetic"
 
 
+def _disk(stage: Stage, assumed: Assumed) -> str:
+    """How much the images of each source are."""
+    told = [
+        f"{name} {count * assumed.image / 1e9:,.1f} GB" if count else f"{name}: not said"
+        for name, count in stage.counts
+    ]
+    return ", ".join(told)
+
+
 def at_scale(one: Plan, gpus: Sequence[int], assumed: Assumed = ASSUMED) -> Any:
     """The costs on several numbers of GPUs, as a table of rich."""
     from rich.table import Table
@@ -126,6 +135,7 @@ def at_scale(one: Plan, gpus: Sequence[int], assumed: Assumed = ASSUMED) -> Any:
         "images a second": [f"{each.images:,.0f}" for each in costs],
         "images a GPU of a batch": [f"{each.each:g}" for each in costs],
         "memory a GPU, GiB": [f"{each.memory / 2**30:.1f}" for each in costs],
+        "data on disk": [_disk(one.stages[-1], assumed)] * len(costs),
         "read from disk, MB/s": [f"{each.read / 1e6:,.0f}" for each in costs],
         "cores that decode": [f"{each.cores:,.0f}" for each in costs],
         "gradients sent a GPU, GB/s": [f"{each.exchanged / 1e9:.1f}" for each in costs],

@@ -56,7 +56,8 @@ class Stage:
         steps, batch, accumulate: updates; images of an update, and in how many parts they are computed.
         sizes: pixels of the input, which take turns.
         rates: (update, rate) where the rate changes.
-        epochs: (source, passes over it); () where nobody says how many images there are.
+        epochs: (source, passes over it), where anybody says how many images there are.
+        counts: (source, images), 0 where nobody says.
         shares: (source, images of a batch).
         parameters: numbers that are learnt.
         flops: operations of one image forward, at the mean over `sizes`, two a multiplication with its addition.
@@ -70,6 +71,7 @@ class Stage:
     sizes: tuple[int, ...]
     rates: tuple[tuple[int, float], ...]
     epochs: tuple[tuple[str, float], ...]
+    counts: tuple[tuple[str, int], ...]
     shares: tuple[tuple[str, float], ...]
     parameters: int
     flops: float
@@ -165,18 +167,21 @@ def plan(
         build = partial(_detector, config, tree)
         stages.append(_stage(config, False, build, sources))
     with torch.device("meta"):
-        last = build()
-    floats = sum(value.numel() for value in last.state_dict().values() if value.is_floating_point())
-    kept = 1 + STATES[config.optimizer] + 1  # weights, the optimiser's state, the running average
+        last, first = build(), _classifier(config, tree)
+    floats = _floats(last)
+    # weights, their running average and the optimiser's state, and beside a detector's the classifier's
+    checkpoint = 2 * floats + STATES[config.optimizer] * stages[-1].parameters + (_floats(first) if config.steps else 0)
     size = config.size if config.steps else max(config.classifier_sizes)
     found = None
     if rate is not None:
         found = Rate(rate, size, "as given")
     elif measure:
         found = _measured(config, build, size)
-    return Plan(
-        config, recipe, _changed(config, recipe), str(tree), tuple(stages), found, 4 * floats * kept, 4 * floats
-    )
+    return Plan(config, recipe, _changed(config, recipe), str(tree), tuple(stages), found, 4 * checkpoint, 4 * floats)
+
+
+def _floats(model: nn.Module) -> int:
+    return sum(value.numel() for value in model.state_dict().values() if value.is_floating_point())
 
 
 def plan_of(data: str | None, recipe: str, options: dict[str, Any], rate: float | None = None) -> Plan:
@@ -247,6 +252,7 @@ def _stage(config: Config, classify: bool, build: Any, sources: Sequence[tuple[s
         steps, batch, config.accumulate, sizes,
         tuple((update, rate_of(config, update - 1, steps, classify)) for update in _changes(config, steps, classify)),
         tuple((name, steps * part / count) for name, part, count in parts if count),
+        tuple((name, count) for name, _, count in parts),
         tuple((name, part) for name, part, _ in parts),
         sum(parameter.numel() for parameter in model.parameters()),
         statistics.fmean(summary(model, size).flops for size in sizes),
