@@ -391,3 +391,9 @@ def test_a_run_without_a_step_trains_and_its_weights_are_read_back(tmp_path, one
     assert model.head.location == "offset"
     again = yolo9000.train(data=file, out=tmp_path / "run", progress=False)  # finished: the same settings
     assert again.weights == run.weights
+
+
+def test_the_page_of_recipes_names_every_recipe_and_every_step():
+    page = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+    for name in (*recipes(), *ABLATIONS):
+        assert f"`{name}`" in page, name

@@ -98,7 +98,7 @@ def recipe(name: str) -> Recipe:
 
     Example:
         >>> recipe("darknet19-imagenet-224").figure
-        'ImageNet validation top-1 72.9 %, top-5 91.2 % (Table 6 and section 3)'
+        'ImageNet validation top-1 72.9 %, top-5 91.2 % (section 3)'
     """
     import yaml
 

@@ -28,7 +28,7 @@ def rate_of(config: Config, done: int, steps: int, classify: bool = False) -> fl
     Example:
         >>> config = Config(rate=0.001, policy="steps", burn_in=10, steps_at=(40,), scales=(0.1,))
         >>> [f"{rate_of(config, done, 60):.2g}" for done in (4, 9, 38, 39)]
-        ['6.2e-05', '0.001', '0.001', '0.0001']
+        ['6.3e-05', '0.001', '0.001', '0.0001']
     """
     rate = config.classifier_rate if classify else config.rate
     policy = config.classifier_policy if classify else config.policy
