@@ -173,6 +173,7 @@ def test_a_confusion_made_by_hand_is_counted_as_it_is():
     assert record["descendant_by_steps"] == {"1": 1}
     assert record["cousin_through"] == {"n00015388 animal": 1}
     assert (record["truths"], record["background"], record["second"]) == (6, 1, 1)
+    assert found.figures() == pytest.approx({"called/exact": 0, "called/correct": 2 / 6, "called/missed": 1 / 6})
     text = found.summary()
     first = "6 objects: 2 by a node above, 1 by one below, 1 by a cousin, 1 by something unrelated, 1 missed"
     assert text.splitlines()[0] == f"{first}; boxes on nothing: 1; second boxes on an object: 1"
@@ -304,4 +305,5 @@ def test_charts_are_pictures_and_take_nothing_too(tmp_path):
         with Image.open(path) as image:
             assert min(image.size) > 200
     assert empty.summary() == "0 objects: none"
+    assert all(math.isnan(value) for value in empty.figures().values())
     assert len(RELATIONS) + 1 == len(SHADES)

@@ -113,12 +113,12 @@ def test_vague_answers_have_credit_above_and_none_below():
     path, probs = np.array([[0, 3, 5], [0, 3, 5]]), np.array([[0.9, 0.4, 0.3], [0.9, 0.8, 0.7]])
     answers = Answers(np.array([0, 1]), box, np.array([0.9, 0.9]), path, probs)
     model = lively(SMALL)
-    both = _of_descent(model, answers, truths, [DOGS, POODLE], 2, Task())
+    both = _of_descent(model, answers, truths, [DOGS, POODLE], Task())
     # dog: two truths, of which the poodle is one and found; poodle: found; animal, above both: both found
-    assert both["descent/AP50"] == pytest.approx((51 / 101 + 1.0) / 2)
-    assert both["descent/above/AP50"] == pytest.approx(1.0)
-    deeper = _of_descent(model, answers, truths, [DOGS, POODLE], 2, Task(tree_threshold=0.2))
-    assert deeper["descent/AP50"] == pytest.approx(1.0)  # both are poodles, and the false one is the less sure
+    assert both["descent/voc"] == pytest.approx((0.5 + 1.0) / 2)
+    assert both["descent/above/voc"] == pytest.approx(1.0)
+    deeper = _of_descent(model, answers, truths, [DOGS, POODLE], Task(tree_threshold=0.2))
+    assert deeper["descent/voc"] == pytest.approx(1.0)  # both are poodles, and the false one is the less sure
 
 
 @pytest.mark.parametrize("kind", ["own", "plug-in", "flat Darknet", "classifier"])
@@ -153,7 +153,7 @@ def test_every_kind_of_model_is_evaluated_on_a_runs_test_sources(tmp_path, voc_r
         return
     assert {"precision_recall.png", "classes.csv", "worst_and_best.txt", "results.json", "voc"} <= made
     assert {"held/AP", "held/voc", "held/voc07", "held/images_per_second"} <= report.metrics.keys()
-    assert ("held/descent/AP50" in report.metrics) == (kind != "flat Darknet")
+    assert ("held/descent/voc" in report.metrics) == (kind != "flat Darknet")
     with (folder / "classes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted((row["name"], row["truths"]) for row in rows) == [("cat", "1"), ("dog", "1")]  # one cat is difficult
@@ -219,6 +219,7 @@ def test_imagenets_200_classes_are_split_and_the_papers_number_is_told(tmp_path)
         name.split("/", 1)[1] for name in metrics if "/" in name
     }
     told = next(note for note in task.notes if "38 of 200" in note)
+    assert (metrics["imagenet-det/shared/classes"], metrics["imagenet-det/never_boxed/classes"]) == (38, 162)
     assert "57 with those above or below" in told
     assert "44 shared and 156 never boxed" in told
     folder = tmp_path / "out" / "imagenet-det"
@@ -285,6 +286,7 @@ def test_inner_classes_are_ranked_with_all_others_and_leaves_among_themselves(tm
             t != 3 and t in sorted((1, 4, 5), key=lambda n: -row[n])[:k] for row, t in zip(whole, truths, strict=True)
         ]
         assert metrics[f"held/darknet/top{k}"] == pytest.approx(np.mean(own))
+    assert metrics["held/called/missed"] == 0.0
     assert any("1 of 4 classes are inner nodes" in note for note in task.notes)
     record = json.loads((tmp_path / "out" / "held" / "confusion.json").read_text())
     assert record["truths"] == 12

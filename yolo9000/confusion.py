@@ -120,6 +120,12 @@ class Confusion:
         kind[~missed] = np.array([SHADES.index(name) for name in RELATIONS])[found.kind]
         return kind
 
+    def figures(self) -> dict[str, float]:
+        """Shares of the truths: "called/exact"; "called/correct", by their node or one above; "called/missed"."""
+        counts = np.bincount(self.shades, minlength=len(SHADES)) / (len(self.truths) or np.nan)
+        exact, above, missed = (float(counts[SHADES.index(name)]) for name in ("exact", "ancestor", "missed"))
+        return {"called/exact": exact, "called/correct": exact + above, "called/missed": missed}
+
     def rows(self) -> list[dict[str, Any]]:
         """Each pair of truth and answer once, with its count, the most frequent first; background and second boxes
         have no truth."""

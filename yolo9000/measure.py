@@ -210,14 +210,14 @@ def _of_boxes(
         more = coco_by_class(coco_evaluation(found, expanded, len(records), nodes))
         figures["expanded/AP50"] = _mean(list(more.values()))
     if len(tree.group_start) > 1:
-        figures |= _of_descent(model, answers, truths, nodes, len(records), task)
+        figures |= _of_descent(model, answers, truths, nodes, task)
     if truths.groups.any() or records.judged is not None:
-        figures["openimages"] = _open_images(records, found, expanded, nodes, tree)
+        figures["openimages"] = _open_images(records, found, expanded, nodes)
     part = split_by_boxes(nodes, boxed, tree) if boxed else None
     if part is not None:
         figures |= _of_split(part, by_class, boxed, tree, name, task)
     figures["images_per_second"] = images / seconds if seconds else math.nan
-    _confused(model, answers, truths, name, task)
+    figures |= _confused(model, answers, truths, name, task)
     if task.out is not None:
         out = _folder(task.out, name)
         _leave(out, records, labels, found, tree, kind)
@@ -226,9 +226,7 @@ def _of_boxes(
     return figures
 
 
-def _of_descent(
-    model: Detector, answers: Answers, truths: Truths, nodes: list[int], images: int, task: Task
-) -> dict[str, float]:
+def _of_descent(model: Detector, answers: Answers, truths: Truths, nodes: list[int], task: Task) -> dict[str, float]:
     """AP of what the model answers, an answer and a truth counting for all above them too: over the data set's classes,
     and over the nodes above these."""
     tree = model.tree
@@ -238,21 +236,23 @@ def _of_descent(
     marks[nodes] = False
     above = np.flatnonzero(marks).tolist()
     figures = {}
-    for name, some in (("descent/AP50", nodes), ("descent/above/AP50", above)):
+    for name, some in (("descent/voc", nodes), ("descent/above/voc", above)):
+        expanded, there = found.expanded(tree, some), truths.expanded(tree, some)
         if some:
-            more = coco_evaluation(found.expanded(tree, some), truths.expanded(tree, some), images, some)
-            figures[name] = _mean(list(coco_by_class(more).values()))
+            figures[name] = _mean([voc_area(voc_curve(expanded, there, node)) for node in some])
     return figures
 
 
-def _open_images(records: Records, found: Found, expanded: Truths, nodes: list[int], tree: WordTree) -> float:
+def _open_images(records: Records, found: Found, expanded: Truths, nodes: list[int]) -> float:
     """The mean of the Open Images challenge's AP over classes with truths."""
-    judged = None
-    if records.judged is not None:
-        starts, at = records.judged
-        judged = np.zeros((len(tree), len(records)), dtype=bool)
-        judged[at, np.repeat(np.arange(len(records)), np.diff(starts))] = True
-    curves = [openimages_curve(found, expanded, node, None if judged is None else judged[node]) for node in nodes]
+    curves = []
+    for node in nodes:
+        judged = None
+        if records.judged is not None:
+            starts, at = records.judged
+            image = np.repeat(np.arange(len(records)), np.diff(starts))
+            judged = np.isin(np.arange(len(records)), image[at == node])
+        curves.append(openimages_curve(found, expanded, node, judged))
     return _mean([voc_area(curve) for curve in curves])
 
 
@@ -262,8 +262,11 @@ def _of_split(
     """AP of the classes that training had boxes of, and of those that it had none of, and what to say of them."""
     nodes = [*part.shared, *part.never_boxed]
     related = split_by_boxes(nodes, boxed, tree, related=True)
-    figures = {f"{kind}/AP50": _mean([by_class[node] for node in some]) for kind, some in part._asdict().items()}
+    figures: dict[str, float] = {}
+    for kind, some in part._asdict().items():
+        figures |= {f"{kind}/classes": float(len(some)), f"{kind}/AP50": _mean([by_class[node] for node in some])}
     if related.never_boxed != part.never_boxed:
+        figures["no_boxed_relative/classes"] = float(len(related.never_boxed))
         figures["no_boxed_relative/AP50"] = _mean([by_class[node] for node in related.never_boxed])
     told = (
         f"{name}: {len(part.shared)} of {len(nodes)} classes had boxes in training, {len(related.shared)} with those "
@@ -278,7 +281,7 @@ def _of_split(
     return figures
 
 
-def _confused(model: Detector, answers: Answers, truths: Truths, name: str, task: Task) -> None:
+def _confused(model: Detector, answers: Answers, truths: Truths, name: str, task: Task) -> dict[str, float]:
     """The confusion of boxes along the tree, and the operating curve of the boxes that took an object."""
     tree_threshold, rule = _descent(model, task)
     threshold = model.threshold if task.threshold is None else task.threshold
@@ -290,6 +293,7 @@ def _confused(model: Detector, answers: Answers, truths: Truths, name: str, task
         taken = match(some, some.objectness, truths).truth
         some, nodes = some.at(taken >= 0), truths.nodes[taken[taken >= 0]]
         leave_confusion(task.out, name, confusion, some, nodes, rule, f"{name}: {len(nodes)} objects with a box")
+    return confusion.figures()
 
 
 def leave_confusion(
@@ -415,8 +419,7 @@ def _of_names(model: Network, records: Records, nodes: list[int], name: str, tas
         told += f"others, {int(leaf.sum())} of {len(leaf)}, among themselves"
         darknet = "; darknet/ takes no answer for an inner node" if isinstance(model, TreeClassifier) else ""
         task.notes.append(told + darknet)
-    _confused_names(model, parts, truths, name, task)
-    return figures
+    return figures | _confused_names(model, parts, truths, name, task)
 
 
 @torch.no_grad()
@@ -436,7 +439,9 @@ def _name_images(model: Network, images: Sequence[Tensor], nodes: Sequence[int])
     return scores, [Named(*(part[:1] for part in one)) for one in name_boxes(model, batch, seen)]
 
 
-def _confused_names(model: Network, parts: Sequence[Named], truths: np.ndarray, name: str, task: Task) -> None:
+def _confused_names(
+    model: Network, parts: Sequence[Named], truths: np.ndarray, name: str, task: Task
+) -> dict[str, float]:
     tree_threshold, rule = _descent(model, task)
     threshold = 0.0
     if not isinstance(model, TreeClassifier):
@@ -454,6 +459,7 @@ def _confused_names(model: Network, parts: Sequence[Named], truths: np.ndarray, 
     if task.out is not None:
         title = f"{name}: {len(answers.image)} pictures"
         leave_confusion(task.out, name, confusion, answers, truths[answers.image], rule, title)
+    return confusion.figures()
 
 
 def score_names(
@@ -662,6 +668,7 @@ def figures_table(metrics: dict[str, float]) -> str:
     lines = [f"{'':{first}}" + "".join(f"{source:>{width}}" for source in sources)]
     for row in rows:
         cells = [metrics.get(f"{source}/{row}") for source in sources]
-        told = ["" if cell is None else "-" if math.isnan(cell) else f"{cell:.3f}" for cell in cells]
+        digits = 0 if row.endswith("/classes") else 3
+        told = ["" if cell is None else "-" if math.isnan(cell) else f"{cell:.{digits}f}" for cell in cells]
         lines.append(f"{row:{first}}" + "".join(f"{cell:>{width}}" for cell in told))
     return "\n".join(lines)
