@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = {"wordtree", "yolo9000", "wordtree_datasets", "wordtree_torchvision"}
+OURS = {"wordtree", "yolo9000", "wordtree_datasets", "wordtree_torchvision", "wordtree_transformers"}
 HOMES = {
     "wordtree": "wordtree",
     "yolo9000": "yolo9000",
     "wordtree_datasets": "plugins/wordtree_datasets",
     "wordtree_torchvision": "plugins/wordtree_torchvision",
+    "wordtree_transformers": "plugins/wordtree_transformers",
+}
+STANDS_ON = {
+    "wordtree_datasets": set(),
+    "wordtree_torchvision": set(),
+    "wordtree_transformers": {"wordtree_torchvision"},
 }
 
 
@@ -69,10 +75,8 @@ def yolo9000_imports_wordtree_only(package: str, name: str) -> bool:
 
 
 def plugins_know_no_detector(package: str, name: str) -> bool:
-    return top(package) not in ("wordtree_datasets", "wordtree_torchvision") or top(name) not in OURS - {
-        top(package),
-        "wordtree",
-    }
+    allowed = STANDS_ON.get(top(package), OURS) | {top(package), "wordtree"}
+    return top(name) not in OURS - allowed
 
 
 RULES = [
@@ -86,6 +90,7 @@ RULES = [
     (nn_stands_on_the_tree, "wordtree.nn", "import networkx", "['networkx']"),
     (yolo9000_imports_wordtree_only, "yolo9000.data", "import wordtree_datasets", "['wordtree_datasets']"),
     (plugins_know_no_detector, "wordtree_torchvision", "from yolo9000.loss import assign", "['yolo9000.loss']"),
+    (plugins_know_no_detector, "wordtree_transformers", "import yolo9000, wordtree_torchvision", "['yolo9000']"),
 ]
 
 
@@ -118,6 +123,7 @@ def test_the_rules_see_every_package():
         "yolo9000.data",
         "wordtree_datasets",
         "wordtree_torchvision",
+        "wordtree_transformers",
     } <= names
     seen = set().union(*(imports(source, package) for _, package, source in modules()))
     assert {"torch", "wordtree.tree", "wordtree", "yolo9000.boxes", "numpy"} <= seen
@@ -128,7 +134,7 @@ def test_the_rules_see_every_package():
 
 def loaded_by(code: str) -> list[str]:
     """The heavy packages that a fresh process has loaded after running `code`."""
-    heavy = ("torch", "torchvision", "matplotlib", "PIL", "nltk", "networkx", "rich", "typer", "yaml")
+    heavy = ("torch", "torchvision", "transformers", "matplotlib", "PIL", "nltk", "networkx", "rich", "typer", "yaml")
     report = f"import sys; print('LOADED', *[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -149,7 +155,12 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize(
-    "code", ["import wordtree", "import yolo9000", "import wordtree_datasets, wordtree_torchvision, yolo9000.plugin"]
+    "code",
+    [
+        "import wordtree",
+        "import yolo9000",
+        "import wordtree_datasets, wordtree_torchvision, wordtree_transformers, yolo9000.plugin",
+    ],
 )
 def test_importing_loads_no_torch_and_nothing_else_that_is_heavy(code):
     assert loaded_by(code) == []

@@ -524,6 +524,18 @@ def test_each_of_torchvisions_builders_trains_and_detects_over_a_tree(name):
     assert set(found) == {"boxes", "labels", "scores", "objectness", "paths", "path_probs"}
 
 
+def test_a_size_is_that_of_ssdlite_and_ssd300_keeps_its_own():
+    name = "ssdlite320_mobilenet_v3_large"
+    ours = build(name, TREE, size=96).eval()
+    batch, _ = ours.lay([torch.rand(3, 50, 120), torch.rand(3, 200, 96)])
+    assert batch.tensors.shape[-2:] == (96, 96)
+    ours.threshold = 0.0
+    (found,) = ours([torch.rand(3, 192, 96)])
+    assert found["boxes"][:, 3].max() > 150  # placed back on the image
+    assert build(name, TREE).transform.fixed_size == (320, 320)
+    assert build("ssd300_vgg16", TREE, size=96).transform.fixed_size == (300, 300)
+
+
 def test_the_records_are_torchvisions_builders_with_a_tree():
     names = set(torchvision.models.list_models(torchvision.models.detection))
     assert names - set(SUMMARIES) == {"keypointrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"}

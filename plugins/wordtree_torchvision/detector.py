@@ -59,7 +59,7 @@ class TreeDetector(nn.Module):
         model: torchvision's detector; it is kept as it is, and shared.
         head: the tree's classifier.
 
-    Attributes, to be set at any time; at first the detector's own:
+    Attributes, to be set at any time; at first the detector's own, else .05, no suppression, and 100 detections:
         threshold: on the score, objectness x Pr(node).
         tree_threshold: how sure each step of the descent must be.
         iou: the overlap above which relatives are suppressed.
@@ -73,17 +73,22 @@ class TreeDetector(nn.Module):
         self.model = model
         self.head = head
         numbers = getattr(model, "roi_heads", model)
-        self.threshold: float = numbers.score_thresh
+        self.threshold: float = getattr(numbers, "score_thresh", 0.05)
         self.tree_threshold = 0.5
-        self.iou: float = numbers.nms_thresh
+        self.iou: float = getattr(numbers, "nms_thresh", 1.0)
         self.rule = "path"
-        self.detections: int = numbers.detections_per_img
+        self.detections: int = getattr(numbers, "detections_per_img", 100)
         self.candidates: int = getattr(model, "topk_candidates", 2**62)
 
     @property
     def tree(self) -> WordTree:
         """The classes."""
         return self.head.classes.tree
+
+    @property
+    def transform(self) -> Any:
+        """What lays images on the input, and boxes back on the images: torchvision's `GeneralizedRCNNTransform`."""
+        return self.model.transform
 
     def forward(
         self, images: Sequence[Tensor] | Tensor, targets: Sequence[Target] | None = None
@@ -95,14 +100,26 @@ class TreeDetector(nn.Module):
             return self.detect(images)
         if targets is None:
             raise WordTreeError("no targets given to a model in training; give one a image, or call model.eval()")
-        batch, features, placed = self.look(images, checked(targets, images, self.tree))
-        return self.losses(batch, features, placed, ["boxes" in target for target in targets])
+        return self.learn(images, checked(targets, images, self.tree), ["boxes" in target for target in targets])
+
+    def learn(self, images: Sequence[Tensor] | Tensor, targets: list[Target], boxed: list[bool]) -> dict[str, Tensor]:
+        """The losses of images that are `boxed`, or have a label alone."""
+        batch, features, placed = self.look(images, targets)
+        return self.losses(batch, features, placed, boxed)
 
     def look(
         self, images: Sequence[Tensor] | Tensor, targets: list[Target] | None = None
     ) -> tuple[ImageList, dict[str, Tensor], list[Target]]:
         """Lay images on the input and run the trunk: the batch, its features by level, the targets laid alike."""
-        transform = self.model.transform
+        batch, placed = self.lay(images, targets)
+        features = self.model.backbone(batch.tensors)
+        return batch, {"0": features} if isinstance(features, Tensor) else features, placed
+
+    def lay(
+        self, images: Sequence[Tensor] | Tensor, targets: list[Target] | None = None
+    ) -> tuple[ImageList, list[Target]]:
+        """Lay images on the input: the batch, and the targets laid alike."""
+        transform = self.transform
         for image in images:
             low, high = sorted(image.shape[-2:])
             scale = min(transform.min_size[0] / low, transform.max_size / high)
@@ -111,9 +128,7 @@ class TreeDetector(nn.Module):
                     f"an image of {image.shape[-1]} x {image.shape[-2]} pixels is too thin: with max_size "
                     f"{transform.max_size} nothing is left of its height or width; give a larger max_size, or cut it"
                 )
-        batch, placed = transform(list(images), targets)
-        features = self.model.backbone(batch.tensors)
-        return batch, {"0": features} if isinstance(features, Tensor) else features, placed
+        return transform(list(images), targets)  # type: ignore[no-any-return]
 
     def keep(self, batch: ImageList, features: dict[str, Tensor], threshold: float) -> Kept:
         """The boxes whose objectness is above a threshold."""
@@ -133,7 +148,7 @@ class TreeDetector(nn.Module):
         batch, features, _ = self.look(images)
         found = self.name(self.keep(batch, features, self.threshold), len(images))
         sizes = [tuple(image.shape[-2:]) for image in images]
-        return self.model.transform.postprocess(found, batch.image_sizes, sizes)  # type: ignore[no-any-return]
+        return self.transform.postprocess(found, batch.image_sizes, sizes)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def score_nodes(
@@ -154,7 +169,7 @@ class TreeDetector(nn.Module):
         probs = self.head.classes.log_probs_of(kept.x, nodes).exp()
         rows = [(kept.image == image).nonzero()[:, 0] for image in range(len(images))]
         sizes = [tuple(image.shape[-2:]) for image in images]
-        placed = self.model.transform.postprocess([{"boxes": kept.boxes[at]} for at in rows], batch.image_sizes, sizes)
+        placed = self.transform.postprocess([{"boxes": kept.boxes[at]} for at in rows], batch.image_sizes, sizes)
         return [(one["boxes"], kept.objectness[at], probs[at]) for one, at in zip(placed, rows, strict=True)]
 
     def name(self, kept: Kept, images: int) -> list[Detection]:

@@ -40,8 +40,8 @@ def build(
         trunk_weights: of the trunk alone, by torchvision's name ("DEFAULT"; torchvision downloads them), or a state
             dict of the detector's `backbone`.
         width: of the tree head's embedding.
-        size: pixels of an image's shorter side, the longer 5/3 of it at most; torchvision's where left out. SSD and
-            SSDlite keep to their own.
+        size: pixels of an image's shorter side, the longer 5/3 of it at most, or of each side with SSDlite;
+            torchvision's where left out. SSD300 keeps to its own, to which its last layers and its anchors are bound.
         options: torchvision's, such as min_size, max_size, trainable_backbone_layers.
 
     Raises:
@@ -69,6 +69,9 @@ def build(
     model = get_model(name, weights=None if given else weights, weights_backbone=trunk, **options)
     if given:
         _load(model, weights, name)
+    if size is not None and name.startswith("ssdlite"):  # its anchors are fractions of the image, whatever its size
+        model.size = model.transform.fixed_size = (size, size)
+        model.transform.min_size, model.transform.max_size = (size,), size
     if isinstance(trunk_weights, Mapping):
         _load(model.backbone, trunk_weights, f"the trunk of {name}")
     return attach(model, tree, width=width)
@@ -113,10 +116,10 @@ def attach(
         raise WordTreeError(
             f"a tree on a {type(model).__name__}; attach takes torchvision's FasterRCNN, RetinaNet, FCOS and SSD"
         )
-    return kind(model, TreeHead(tree, inputs, _knowledge(tree, columns, count), width))
+    return kind(model, TreeHead(tree, inputs, knowledge_of(tree, columns, count), width))
 
 
-def _knowledge(tree: WordTree, columns: Sequence[str | None] | None, count: int) -> Knowledge | None:
+def knowledge_of(tree: WordTree, columns: Sequence[str | None] | None, count: int) -> Knowledge | None:
     """What a model's classes know of a tree; None where that is nothing."""
     asked = columns is not None and any(column is not None for column in columns)
     if columns is None:
