@@ -1,6 +1,7 @@
 """Evaluations of whole runs: every kind of model and of test source, the files they leave, and what is refused."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -11,6 +12,7 @@ import torch
 import wordtree_torchvision
 import yaml
 from small_data import CAT, DOG, PETS, SMALL
+from test_scores import devkit, direct, slow_area, slow_eleven
 from torchvision.ops import box_iou, nms
 
 import yolo9000
@@ -25,7 +27,7 @@ from yolo9000.evaluation import evaluate_report, name_boxes, score_nodes, see
 from yolo9000.measure import Task, _of_descent, evaluate_run, labels_on, score_boxes, score_names
 from yolo9000.region import decode_xyxy
 from yolo9000.runfile import read_run
-from yolo9000.scores import Truths
+from yolo9000.scores import COCO_FIGURES, Found, Truths
 from yolo9000.weights import save_weights
 
 SSD = "torchvision/ssdlite320_mobilenet_v3_large"
@@ -186,6 +188,45 @@ classes=2
 num=1
 softmax=1
 """
+
+
+def test_the_files_of_a_run_score_in_pycocotools_and_the_devkit_what_the_run_says(tmp_path):
+    """Objects are put where the model finds some of its boxes, so that there is something to be right about."""
+    model, random = lively(SMALL), np.random.RandomState(0)
+    file = small_data.coco(tmp_path)
+    source = {"kind": "coco", "path": "instances.json", "images": "images", "labels": "pets.csv", "use": "test"}
+    run = run_file(tmp_path, source)
+    records = run.sources[0].read(PETS, SMALL)
+    found = score_boxes(model, records, [CATS, DOGS]).found
+    content = json.loads(file.read_text())
+    content["annotations"] = []
+    for row in random.choice(np.flatnonzero(found.image != 2), 40, replace=False).tolist():  # one image has nothing
+        left, top, right, bottom = found.boxes[row].tolist()
+        if right - left > 4 and bottom - top > 4:
+            content["annotations"].append(
+                {"id": 3 * row + 1, "image_id": int(records.ids[found.image[row]]),
+                 "category_id": records.numbers[int(found.nodes[row])], "bbox": [left, top, right - left, bottom - top],
+                 "area": 0.8 * (right - left) * (bottom - top), "iscrowd": int(random.rand() < 0.2)}
+            )  # fmt: skip
+    file.write_text(json.dumps(content))
+    metrics = evaluate_run(model, run, out=tmp_path / "out")
+    theirs = direct(file, json.loads((tmp_path / "out" / "coco" / "results.json").read_text())).stats
+    ours = [metrics[f"coco/{name}"] for name in COCO_FIGURES]
+    np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), theirs, rtol=0, atol=5e-3)  # three digits of a pixel
+    assert 0 < metrics["coco/AP50"] < 1
+    truths = score_boxes(model, run.sources[0].read(PETS, SMALL), [CATS, DOGS]).truths
+    truths = dataclasses.replace(truths, ignored=truths.crowd)  # to the devkit: difficult
+    areas, elevens = [], []
+    for name, node in (("dog", DOGS), ("cat", CATS)):
+        rows = (tmp_path / "out" / "coco" / "voc" / f"comp4_det_test_{name}.txt").read_text().splitlines()
+        boxes = np.array([row.split()[2:] for row in rows], dtype=float) - [1, 1, 0, 0]
+        ids = [list(records.ids).index(str(int(row.split()[0]))) for row in rows]
+        read = Found(np.array(ids), boxes, np.full(len(rows), node), np.array([float(row.split()[1]) for row in rows]))
+        recall, precision, _ = devkit(read, truths, node)
+        areas.append(slow_area(recall, precision))
+        elevens.append(slow_eleven(recall, precision))
+    assert metrics["coco/voc"] == pytest.approx(np.mean(areas), abs=5e-3)
+    assert metrics["coco/voc07"] == pytest.approx(np.mean(elevens), abs=5e-3)
 
 
 def test_labels_of_a_flat_model_are_found_by_name_and_others_are_refused(voc_run):

@@ -66,22 +66,27 @@ def truths_of(*rows):
 
 
 def scene(seed: int, images: int = 5, nodes: tuple[int, ...] = (DOG, CAT)) -> tuple[Found, Truths]:
-    """Random objects, some ignored, and random boxes, many near them; whole pixels, as VOC has."""
+    """Random objects, some ignored, some twice; and random boxes, many near them, some twice, of every other scene many
+    of one score. Whole pixels, as VOC has."""
     random = np.random.RandomState(seed)
     there, said = [], []
+
+    def score() -> float:
+        return float(random.randint(1, 5) / 5 if seed % 2 else random.rand())
+
     for image in range(images):
         for _ in range(random.randint(0, 5)):
             low = random.randint(0, 50, 2)
             box = [*low, *(low + random.randint(5, 40, 2))]
             node = int(random.choice(nodes))
-            there.append((image, box, node, bool(random.rand() < 0.2)))
+            there += [(image, box, node, bool(random.rand() < 0.2))] * random.choice([1, 1, 1, 2])
             for _ in range(random.randint(0, 3)):
                 near = np.array(box) + random.randint(-6, 7, 4)
                 near[2:] = np.maximum(near[2:], near[:2] + 1)
-                said.append((image, near.tolist(), int(random.choice(nodes)), float(random.rand())))
+                said += [(image, near.tolist(), int(random.choice(nodes)), score())] * random.choice([1, 1, 2])
         for _ in range(random.randint(0, 3)):
             low = random.randint(0, 50, 2)
-            said.append((image, [*low, *(low + random.randint(5, 40, 2))], int(random.choice(nodes)), random.rand()))
+            said.append((image, [*low, *(low + random.randint(5, 40, 2))], int(random.choice(nodes)), score()))
     return found_of(*said), truths_of(*there)
 
 
