@@ -165,6 +165,14 @@ def test_a_checkpoint_is_as_large_as_the_plan_says(tmp_path, one_thread, optimiz
     assert 4 * numbers == one.checkpoint
 
 
+def test_a_trunk_by_name_has_a_plan_too():
+    trunk = "torchvision/mobilenet_v3_small"
+    one = plan_of(None, "", {"trunk": trunk, "size": 64, "sizes": [64], "classifier_steps": 0}, 5.0)
+    (stage,) = one.stages
+    assert stage.flops > 1e6
+    assert stage.activations > 1e5
+
+
 def test_a_plug_ins_network_is_not_ours_to_count():
     with pytest.raises(WordTreeError, match="a plan of 'torchvision/x', a plug-in's"):
         plan(Config(detector="torchvision/x"), recipe("yolov2-voc").built_tree())

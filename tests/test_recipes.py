@@ -16,10 +16,13 @@ from yolo9000.cfg import Cfg
 from yolo9000.checkpoints import load_model, save_model
 from yolo9000.config import config_of
 from yolo9000.data.augment import AUGMENTATIONS
-from yolo9000.feeds import Phase
+from yolo9000.feeds import Phase, RecordsFeed
+from yolo9000.loss import RULES
 from yolo9000.recipes import ABLATIONS, recipe, recipes, switched
+from yolo9000.reports import Progress
 from yolo9000.runfile import read_run, shares
 from yolo9000.schedule import learning_rate, rate_of
+from yolo9000.training import Trainer
 
 # recipe: learnable numbers and billions of operations at its size, as counted from the official cfgs; and its cfg
 KNOWN = {
@@ -223,6 +226,24 @@ def test_a_shrunk_copy_of_every_recipe_trains(name, tmp_path, one_thread):
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
 
 
+def test_a_release_pulls_boxes_to_their_priors_by_the_images_that_the_run_has_seen(tmp_path, one_thread):
+    seen = []
+
+    class Watched(Trainer):
+        def _step(self, *given):
+            seen.append(self.model.seen)
+            return super()._step(*given)
+
+    run = read_run(written(tmp_path, [boxes(tmp_path)], recipe="yolov2-voc-2016", **SHRUNK))
+    config = run.config(steps=3, batch=4, size=64, sizes=[64], accumulate=1)
+    trainer = Watched(config, tmp_path / "run", RecordsFeed(run, tmp_path / "run", config))
+    with Progress(enabled=False) as bar:
+        trainer.train(bar, lambda: False)
+    assert seen == [4, 8, 12]
+    assert trainer.model.loss_rules is RULES["darknet"]
+    assert trainer.model.loss_rules.prior_images == 12800
+
+
 def test_a_recipe_may_be_tried_on_the_embedded_set(tmp_path, one_thread):
     tiny = {**SHRUNK, "steps": 2, "batch": 4, "size": 64, "sizes": [64], "accumulate": 1, "boxed_pictures": 4}
     run = yolo9000.train(
@@ -369,6 +390,7 @@ def test_without_the_high_resolution_classifier_the_start_is_one_of_224(tmp_path
         (["multi-scale"], {"sizes": [64]}, "without multi-scale changes nothing here"),
         (["batch-norm"], {"normalized": False}, "without batch-norm changes nothing here"),
         (["high-resolution-classifier"], {"classifier_sizes": [64]}, "changes nothing here"),
+        (["passthrough"], {"steps": 0}, "without passthrough in a run of a classifier"),
         (["anchors", "dimension-priors"], {}, "without anchors there are none of these"),
     ],
 )

@@ -179,7 +179,7 @@ class Config:
     def stride(self) -> int:
         """Pixels a cell: of a trunk by name what follows its @, else the largest that all sizes are multiples of."""
         if "/" not in self.trunk:
-            return int(2 ** (len(self.widths) - 1))
+            return 32 if self.trunk == "extraction" else int(2 ** (len(self.widths) - 1))
         _, at, asked = self.trunk.partition("@")
         sides = (self.size, *self.sizes, *self.classifier_sizes)
         return int(asked) if at else next((one for one in STRIDES if not any(side % one for side in sides)), 32)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from wordtree import WordTree, WordTreeError
 
@@ -25,6 +26,7 @@ from .recipes import recipe as find_recipe
 from .runfile import EMBEDDED, run_of, shares
 from .schedule import rate_of
 from .tables import summary
+from .trunks import NamedTrunk
 
 BACKWARD = 3  # times the operations of a forward pass, with the gradients of inputs and of weights
 STATES = {"sgd": 1, "adamw": 2}  # numbers that the optimiser keeps for each weight
@@ -230,7 +232,7 @@ def _of_recipe(recipe: Recipe | None) -> list[tuple[str, float, int, bool]]:
 
 
 def _classifier(config: Config, tree: WordTree) -> TreeClassifier:
-    looks: dict[str, Any] = {"trunk": config.trunk, "normalized": config.normalized}
+    looks: dict[str, Any] = {"trunk": config.whole_trunk, "normalized": config.normalized}
     return models.darknet19(tree, max(config.classifier_sizes), config.widths, config.counts, **looks)
 
 
@@ -255,9 +257,20 @@ def _stage(config: Config, classify: bool, build: Any, sources: Sequence[tuple[s
         tuple((name, count) for name, _, count in parts),
         tuple((name, part) for name, part, _ in parts),
         sum(parameter.numel() for parameter in model.parameters()),
-        statistics.fmean(summary(model, size).flops for size in sizes),
+        statistics.fmean(_flops(model, size) for size in sizes),
         activations(model, max(1, batch // config.accumulate), max(sizes)),
     )  # fmt: skip
+
+
+def _flops(model: nn.Module, size: int) -> float:
+    """Operations of one image forward: of convolutions, as Darknet counts; torch's count of a trunk by name."""
+    if not isinstance(model.trunk, NamedTrunk):
+        return summary(model, size).flops
+    images = torch.zeros(1, 3, size, size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval().raw(images)  # type: ignore[operator]
+    model.train()
+    return float(counter.get_total_flops())
 
 
 def _changes(config: Config, steps: int, classify: bool) -> list[int]:
@@ -362,7 +375,7 @@ def tables(one: Plan) -> list[Any]:
     if one.recipe is not None:
         begins = one.recipe.begins
         if begins and HIGH_CLASSIFIER in one.config.without:
-            begins = begins.replace("448-2016", "2016").replace("448", "224")
+            begins = find_recipe(begins).begins if "448" in begins else begins
         rows += [("recipe", one.recipe.name), ("source", one.recipe.source), ("published", one.recipe.figure)]
         rows += [("data", one.recipe.data), ("not said there", "; ".join(one.recipe.unsaid) or "nothing")]
         rows += [("starts from", one.config.start or (f"weights of {begins} (--start)" if begins else "nothing"))]

@@ -117,7 +117,7 @@ def recipe(name: str) -> Recipe:
 
 
 def _size(settings: Mapping[str, Any]) -> dict[str, Any]:
-    stride = 32 if settings.get("trunk") == "extraction" else 2 ** (len(_of(settings, "widths")) - 1)
+    stride = 2 ** (len(_of(settings, "widths")) - 1) if _of(settings, "trunk") == "darknet19" else 32
     return {"size": max(stride, round(_of(settings, "size") * 13 / 17 / stride) * stride)}
 
 
@@ -140,6 +140,8 @@ ABLATIONS: dict[str, Switch] = {
     "high-resolution-detector": _size,
 }
 
+CLASSIFIERS = {"batch-norm", HIGH_CLASSIFIER, "new-network"}  # those that a classifier has too
+
 
 def switched(settings: Mapping[str, Any], without: Iterable[str]) -> dict[str, Any]:
     """Settings with steps from YOLO to YOLOv2 switched off.
@@ -158,6 +160,10 @@ def switched(settings: Mapping[str, Any], without: Iterable[str]) -> dict[str, A
     changed = dict(settings)
     if "anchors" in asked and (other := {"dimension-priors", "location-prediction"} & {*asked}):
         raise WordTreeError(f"without anchors and {', '.join(sorted(other))}; without anchors there are none of these")
+    if not _of(settings, "steps") and (other := {*asked} - CLASSIFIERS):
+        raise WordTreeError(
+            f"without {', '.join(sorted(other))} in a run of a classifier, which has none; leave it out"
+        )
     if "passthrough" in asked and _of(settings, "network") != "yolov2":
         raise WordTreeError("without passthrough: this network has none; leave it out, or give network: yolov2")
     for name in reversed(ABLATIONS):
