@@ -256,7 +256,7 @@ NODES = """n00001740 entity; n02084071 dog; n03126707 crane; n02012849 crane; q1
 q300 lost thing; q400 wearable"""
 ABOVE = """n02084071 n02083346 n01317541; q100 n02084071; q200 q400 n04555897 q900; q400 n03183080; q300 q500;
 n03126707 n03665924; n02012849 n02011460"""
-V3DET = {
+V3DET: dict[str, Any] = {
     "categoryid2treeid": {"2": "n02084071", "10": "q200", "1": "q100", "3": "q300", "4": "n03126707", "5": "n02012849"},
     "id2name": dict(node.split(None, 1) for node in NODES.split(";")),
     "child2father": {node.split()[0]: node.split()[1:] for node in ABOVE.split(";")},
@@ -278,7 +278,37 @@ def test_v3dets_own_nodes_stand_below_wordnets(tmp_path: Path) -> None:
     assert build_tree(["shiba inu", "poodle", "n02084071"], taxonomy=found.taxonomy).names[0] == "dog"
 
 
-@pytest.mark.parametrize("missing", ["categoryid2treeid", "id2name", "child2father"])
+def test_v3dets_tree_is_read_from_either_of_its_tables(tmp_path: Path) -> None:
+    """Its file was not at hand: a father may be written alone or in a list, and the tables say the same twice."""
+    (tmp_path / "tree.json").write_text(json.dumps(V3DET))
+    wanted = quietly(published.v3det, tmp_path / "tree.json")
+    downward: dict[str, list[str]] = {}
+    for id_, above in V3DET["child2father"].items():
+        for one in above:
+            downward.setdefault(one, []).append(id_)
+    alone = {id_: above[0] if len(above) == 1 else above for id_, above in V3DET["child2father"].items()}
+    for tables in (
+        {"child2father": {}, "father2child": downward},
+        {"child2father": alone, "father2child": None},
+        {"child2father": V3DET["child2father"], "father2child": downward},
+    ):
+        (tmp_path / "tree.json").write_text(json.dumps({**V3DET, **tables}))
+        found = quietly(published.v3det, tmp_path / "tree.json")
+        assert (found.labels, found.unplaced) == (wanted.labels, wanted.unplaced)
+        one, other = (build_tree(each.labels, taxonomy=each.taxonomy) for each in (found, wanted))
+        assert one == other
+    (tmp_path / "tree.json").write_text(json.dumps({**V3DET, "child2father": {}}))
+    with pytest.raises(WordTreeError, match="no child2father and no father2child"):
+        published.v3det(tmp_path / "tree.json")
+
+
+def test_a_circle_in_v3dets_tree_is_no_way_to_wordnet(tmp_path: Path) -> None:
+    circle = {**V3DET["child2father"], "q300": ["q500"], "q500": ["q300"]}
+    (tmp_path / "tree.json").write_text(json.dumps({**V3DET, "child2father": circle}))
+    assert list(quietly(published.v3det, tmp_path / "tree.json").unplaced) == ["lost thing"]
+
+
+@pytest.mark.parametrize("missing", ["categoryid2treeid", "id2name"])
 def test_a_file_that_is_not_v3dets_tree_is_refused(missing: str, tmp_path: Path) -> None:
     (tmp_path / "tree.json").write_text(json.dumps({key: value for key, value in V3DET.items() if key != missing}))
     with pytest.raises(WordTreeError, match=f"no {missing} in it; give V3Det's"):

@@ -125,12 +125,13 @@ def v3det(path: str | Path) -> Published:
         FileNotFoundError: no such file.
         WordTreeError: no such tree.
     """
-    content = _json(Path(path), ("categoryid2treeid", "id2name", "child2father"))
-    number_of = {id_: int(number) for number, id_ in content["categoryid2treeid"].items()}
+    content = _json(Path(path), ("categoryid2treeid", "id2name"))
+    number_of = {str(id_): int(number) for number, id_ in content["categoryid2treeid"].items()}
     names = {id_: str(name) for id_, name in content["id2name"].items()}
+    above = _above(Path(path), content)
     fathers = {
-        id_: tuple(one for one in above if one in content["child2father"] or _is_noun(one))
-        for id_, above in content["child2father"].items()
+        id_: tuple(one for one in ids if one in above or _is_noun(one))
+        for id_, ids in above.items()
         if not _is_noun(id_)
     }
     ids = sorted(number_of, key=number_of.__getitem__)
@@ -308,6 +309,21 @@ def _once(name_of: Mapping[str, str]) -> dict[str, str]:
     names = list(name_of.values())
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     return {code: f"{name} ({code})" if name in twice else name for code, name in name_of.items()}
+
+
+def _above(path: Path, content: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Id -> the ids above it, from either table of V3Det's tree or from both; one id, or a list of them."""
+    pairs: dict[tuple[str, str], None] = {}
+    for table, upward in (("child2father", True), ("father2child", False)):
+        for id_, others in (content.get(table) or {}).items():
+            for other in [others] if isinstance(others, str) else others or ():
+                pairs[(id_, str(other)) if upward else (str(other), id_)] = None
+    if not pairs:
+        raise WordTreeError(f"{path}: no child2father and no father2child in it; give V3Det's category tree whole")
+    found: dict[str, tuple[str, ...]] = {}
+    for id_, one in pairs:
+        found[id_] = (*found.get(id_, ()), one)
+    return found
 
 
 def _json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
