@@ -133,16 +133,30 @@ def decode(
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
 
 
+def share_inside(box: Sequence[float], region: Sequence[float]) -> float:
+    """How much of a box lies in a region, as a share of the box."""
+    width = min(box[2], region[2]) - max(box[0], region[0])
+    height = min(box[3], region[3]) - max(box[1], region[1])
+    return max(0.0, width) * max(0.0, height) / ((box[2] - box[0]) * (box[3] - box[1]))
+
+
 def region_loss(
-    raw: Tensor, logits: Tensor, targets: Sequence[dict[str, Tensor]], anchors: Tensor, tree: WordTree
+    raw: Tensor,
+    logits: Tensor,
+    targets: Sequence[dict[str, Tensor]],
+    anchors: Tensor,
+    tree: WordTree,
+    image_label: str = "score",
 ) -> dict[str, Tensor]:
     """The paper's losses of one batch by loops over images, cells, anchors and truths.
+
+    image_label: the rule by which an image label finds its box: "score", "area" or "darknet".
 
     raw: float64 [b, h, w, anchors, 5]; logits: float64 [b, h, w, anchors, nodes]; targets as for `region_losses`.
     Aims (IoU, .3) and choices (who is responsible) are numbers; the rest is differentiable in raw and logits.
     """
     b, h, w, a, _ = raw.shape
-    box = objectness = tree_loss = image_label = raw.new_zeros(())
+    box = objectness = tree_loss = named = raw.new_zeros(())
     for i, target in enumerate(targets):
         predictors = [(row, column, anchor) for row in range(h) for column in range(w) for anchor in range(a)]
         if "boxes" not in target:
@@ -152,10 +166,22 @@ def region_loss(
                 for at in predictors
             ]
             at = predictors[odds.index(max(odds))]
-            image_label = image_label + cross_entropy(logits[i][at], label, tree, target.get("known"))
+            if image_label == "area":
+                areas = {}
+                for at in predictors:
+                    found = decode(raw[i][at].tolist(), at[0], at[1], h, w, anchors[at[2]].tolist())
+                    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in found)
+                    areas[at] = (right - left) * (bottom - top)
+                order = sorted(range(len(predictors)), key=[-raw[i][at][4].item() for at in predictors].__getitem__)
+                likeliest = [predictors[place] for place in order[:128]]
+                at = max(likeliest, key=areas.__getitem__)  # the first, which is the likeliest, of equals
+            named = named + cross_entropy(logits[i][at], label, tree, target.get("known"))
+            for other in predictors:
+                if image_label == "darknet" and other != at:
+                    named = named + 0.5 * raw[i][other][4].sigmoid() ** 2
             confidence = raw[i][at][4].sigmoid()
             if confidence < 0.3:
-                image_label = image_label + 0.5 * 5 * (confidence - 0.3) ** 2
+                named = named + 0.5 * 5 * (confidence - 0.3) ** 2
             continue
         truths = target["boxes"].tolist()
         holder: dict[tuple[int, int, int], int] = {}
@@ -172,6 +198,8 @@ def region_loss(
             found = decode(raw[i][at].tolist(), row, column, h, w, anchors[anchor].tolist())
             confidence = raw[i][at][4].sigmoid()
             if at not in holder:
+                if max((share_inside(found, region) for region in target.get("ignored", ())), default=0.0) > 0.5:
+                    continue
                 if max((iou(found, truth) for truth in truths), default=0.0) <= 0.6:
                     share = known_share(raw[i][at], logits[i][at], target.get("known"), tree)
                     objectness = objectness + 0.5 * share * confidence**2
@@ -187,7 +215,7 @@ def region_loss(
             box = box + 0.5 * (raw[i][at][2] - wanted_w) ** 2 + 0.5 * (raw[i][at][3] - wanted_h) ** 2
             label = int(target["labels"][holder[at]])
             tree_loss = tree_loss + cross_entropy(logits[i][at], label, tree, target.get("known"))
-    parts = {"box": box, "objectness": objectness, "tree": tree_loss, "image_label": image_label}
+    parts = {"box": box, "objectness": objectness, "tree": tree_loss, "image_label": named}
     return {name: value / b for name, value in parts.items()}
 
 

@@ -22,7 +22,7 @@ from small_data import CAT, DOG, PETS, SMALL
 from test_training import assert_same_weights
 
 import yolo9000
-from wordtree import WordTreeError, build_tree
+from wordtree import LabelMap, WordTreeError, build_tree
 from yolo9000 import cli, training
 from yolo9000.checkpoints import read_tensors
 from yolo9000.data.augment import AUGMENTATIONS, classifier_view, stream
@@ -174,6 +174,8 @@ def test_what_a_source_knows_is_its_labels_all_or_a_list():
     tree = SMALL
     assert known(Source("coco", Path("x")), PETS, tree).tolist() == [True, False, True, True, False, False]
     assert known(Source("coco", Path("x"), knows="all"), PETS, tree) is None
+    nested = LabelMap("nested", ("animal", "cat"), (tree.ids[0], tree.ids[2]))  # all animals, and which are cats
+    assert known(Source("coco", Path("x")), nested, tree).tolist() == [True, False, True, True, True, True]
     some = known(Source("coco", Path("x"), knows=("poodle", "car")), PETS, tree)
     assert some.tolist() == [True, True, False, True, False, True]
 

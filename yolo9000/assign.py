@@ -24,6 +24,7 @@ class Truths(NamedTuple):
     boxed: list[int]  # images
     labelled: list[int]  # images
     image_labels: Tensor  # int64 [labelled], nodes
+    ignored: tuple[tuple[int, Tensor], ...] = ()  # a boxed image, and its regions float [regions, 4] xyxy, fractions
 
 
 class Assigned(NamedTuple):
@@ -55,6 +56,7 @@ def truths_of_targets(targets: Sequence[Target], like: Tensor) -> Truths:
         boxed,
         labelled,
         torch.cat([none, *(targets[i]["labels"].reshape(-1)[:1] for i in labelled)]),
+        tuple((i, targets[i]["ignored"].reshape(-1, 4).to(like)) for i in boxed if "ignored" in targets[i]),
     )
 
 

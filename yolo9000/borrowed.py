@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError, plugins
+from wordtree.errors import unknown
 
 from .choice import Choice
 
@@ -56,6 +57,18 @@ class Borrowed(nn.Module):
             )
         sure = None if choice is None else choice.tree_threshold
         return self._detect(images, self.threshold, self.tree_threshold if sure is None else sure)
+
+    def set_image_label(self, name: str) -> None:
+        """Train on image labels by another rule, of those that the detector names in `image_labels`.
+
+        Raises:
+            WordTreeError: a rule that it does not know; one without `image_labels` has the paper's alone, "score".
+        """
+        offered = getattr(self.inner, "image_labels", ("score",))
+        if name not in offered:
+            raise unknown(f"image-label rule of {self.name}", name, offered)
+        if hasattr(self.inner, "image_label"):
+            self.inner.image_label = name
 
     @torch.no_grad()
     def score_nodes(

@@ -37,6 +37,17 @@ def shape_iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / (a.prod(-1)[:, None] + b.prod(-1)[None] - overlap)
 
 
+def inside(boxes: Tensor, regions: Tensor) -> Tensor:
+    """The share of each box that lies in each region: intersection by the box's own area, COCO's rule for crowds.
+
+    float [n, 4] and [m, 4] xyxy -> [n, m]; 0 for a box without an area.
+    """
+    low = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return (high - low).clamp(min=0).prod(2) / area[:, None].clamp(min=torch.finfo(boxes.dtype).tiny)
+
+
 def suppress(
     boxes: Tensor, scores: Tensor, nodes: Tensor, image: Tensor, tree: WordTree, iou: float, among: str = "relatives"
 ) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 from wordtree import WordTreeError
 from wordtree.errors import unknown
 
+from .lossrules import IMAGE_LABELS
+
 POLICIES = ("one-cycle", "constant", "steps", "poly")
 OPTIMIZERS = ("adamw", "sgd")
 TRUNKS = ("darknet19", "extraction")
@@ -45,6 +47,8 @@ class Config:
         sparse_head: a step of SGD touches only the rows of the classifier that it reads, the others catch up when they
             are read, see `sparse`: for vocabularies of tens of thousands of nodes.
         clip: the largest norm of a gradient, 0 for any.
+        image_label: which box takes an image label: "score", the paper's, "area" or "darknet", see
+            `lossrules.with_image_label`; where left out as `loss` has it.
         average: of the weights' running mean, which is what is saved.
         network: "yolo9000", a head right on the trunk, or "yolov2", with three convolutions and a
             passthrough before it.
@@ -100,6 +104,7 @@ class Config:
     sparse_head: bool = False
     clip: float = 20.0
     average: float = 0.998
+    image_label: str = ""
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     counts: tuple[int, ...] = (1, 1, 3, 3, 5)
     network: str = "yolo9000"
@@ -204,6 +209,7 @@ CHOICES = {
     "network": ("yolo9000", "yolov2"),
     "location": ("direct", "offset", "image"),
     "loss": ("paper", "darknet", "darknet-2018"),
+    "image_label": ("", *IMAGE_LABELS),
     "nonfinite": ("stop", "skip"),
 }
 

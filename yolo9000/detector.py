@@ -19,6 +19,7 @@ from .darknet19 import Passthrough, Staged, Trunk
 from .head import Region, RegionHead
 from .images import Placement, clip, place, place_boxes, unplace
 from .loss import RULES, LossScales, Target, region_losses
+from .lossrules import with_image_label
 from .modes import SCORES, Mode, batchnorm_of, find_mode
 from .region import decode_xyxy
 from .trunks import NamedTrunk
@@ -46,7 +47,8 @@ class Detector(nn.Module):
     """A region detector over a tree, on torchvision's contract.
 
     Training, `model(images, targets) -> {name: loss}`: targets are {"boxes" float [n, 4] xyxy pixels, "labels" int64
-    [n] nodes} for an image with boxes, {"labels" int64 [1]} for an image label; optionally "known", bool [nodes].
+    [n] nodes} for an image with boxes, {"labels" int64 [1]} for an image label; optionally "known", bool [nodes], and
+    beside boxes "ignored" float [m, 4], regions in which nothing is known, see `region_losses`.
     Evaluation, `model(images) -> [{boxes, labels, scores, ...}]`, pixels of each image as it was given;
     `model(images, choice=Choice(only="dog"))` narrows what is answered, see `Choice`; `detect` says what is in it.
 
@@ -106,6 +108,14 @@ class Detector(nn.Module):
         self.loss_rules = RULES[mode.name]
         if self.origin is not None:  # Darknet's weights: batch-norm as this reading has it
             set_batchnorm(self, batchnorm_of(mode, self.origin))
+        return self
+
+    def set_image_label(self, name: str) -> "Detector":
+        """Train on image labels by another rule, "score", "area" or "darknet", see `lossrules.with_image_label`.
+
+        Returns the detector. `set_mode` sets the mode's own again.
+        """
+        self.loss_rules = with_image_label(self.loss_rules, name)
         return self
 
     @property
@@ -291,6 +301,11 @@ class Detector(nn.Module):
                         "a label a box"
                     )
                 target["boxes"] = place_boxes(target["boxes"].float(), placement).clamp(0.0, 1.0)
+                if "ignored" in target:
+                    fault = check_boxes(target["ignored"], placement.image_width, placement.image_height)
+                    if fault:
+                        raise WordTreeError(f"target {number}, ignored: {fault}")
+                    target["ignored"] = place_boxes(target["ignored"].float(), placement).clamp(0.0, 1.0)
             elif not target["labels"].numel():
                 raise WordTreeError(f"target {number} has no boxes and no label; give one of them")
             ready.append(target)

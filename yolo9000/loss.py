@@ -20,7 +20,7 @@ from wordtree import LabelMap, WordTree, WordTreeError
 from wordtree.nn.softmax import at_least_float32
 
 from .assign import Assigned, Target, Truths, assign, overwritten, truths_of_rows, truths_of_targets
-from .boxes import cxcywh_to_xyxy
+from .boxes import cxcywh_to_xyxy, inside
 from .cfg import flat_tree
 from .head import Region, RegionHead
 from .logits import At, ClassLogits, DenseLogits, HeadLogits
@@ -30,6 +30,8 @@ from .region import decode, encode
 __all__ = ["RULES", "LossRules", "LossScales", "Target", "find_rules", "region_loss", "region_losses", "scales_of"]
 
 PRIOR = 0.01  # Darknet's scale of the pull towards the priors at the start of training
+IGNORED = 0.5  # a box is left alone where more than this share of it lies in an ignored region
+LIKELIEST = 128  # boxes an image among which the largest takes an image label (Detic's WS_NUM_PROPS)
 
 
 def region_losses(
@@ -46,7 +48,9 @@ def region_losses(
         head: its anchors, and its classifier where logits are asked for.
         region: its output for the batch.
         targets: one an image: {"boxes" float [n, 4] xyxy in fractions of the input, "labels" int64 [n] nodes}, or
-            {"labels"} alone for an image label; optionally "known", bool [nodes].
+            {"labels"} alone for an image label; optionally "known", bool [nodes], and beside boxes "ignored" float
+            [m, 4], regions in which nothing is known: a box that lies in one by more than half, and answers for no
+            truth, is not pushed down.
         scales, rules: the numbers, and the reading.
         seen: how many images the network was trained on, this batch included; rules with `prior_images` ask.
 
@@ -169,7 +173,7 @@ def _sums(
         given = assign(truths.image, truths.boxes, anchors, (raw.shape[1], raw.shape[2]), shapes)
         wanted = truths.boxes.to(raw.dtype)
         overlap = _paired_iou(boxes[given.image, given.row, given.column, given.anchor], wanted)
-        chosen = _chosen(classes, truths, rules)
+        chosen = _chosen(classes, truths, boxes, objectness, rules)
         aim, weight = _objectness(boxes, objectness, classes, truths, wanted, given, overlap, chosen, scales, rules)
     box = _box(raw, near, wanted[given.last], given, anchors, scales, rules, location)
     if truths.boxed and seen < rules.prior_images and location != "image":
@@ -190,11 +194,16 @@ def _sums(
     return _Sums(losses, near, given, overlap, chosen)
 
 
-def _chosen(classes: ClassLogits, truths: Truths, rules: LossRules) -> At:
-    """The box of each image label: the likeliest to be an object that the label names (paper section 4)."""
+def _chosen(classes: ClassLogits, truths: Truths, boxes: Tensor, objectness: Tensor, rules: LossRules) -> At:
+    """The box of each image label: the likeliest to be an object that the label names (paper section 4), or a large
+    one."""
     images = torch.tensor(truths.labelled, dtype=torch.int64, device=truths.image.device)
     if not len(images):
         return images, images, images, images
+    if rules.largest:
+        _, _, w, a = objectness.shape
+        best = largest(cxcywh_to_xyxy(boxes[images]).flatten(1, 3).clamp(0, 1), objectness[images].flatten(1))
+        return images, best // (w * a), best // a % w, best % a
     odds = classes.log_odds(images, truths.image_labels)  # [labelled, h, w, a]
     if rules.single:
         odds = odds.double().exp().float()
@@ -204,6 +213,16 @@ def _chosen(classes: ClassLogits, truths: Truths, rules: LossRules) -> At:
         return images, best // w % h, best % w, best // (h * w)
     best = odds.flatten(1).argmax(1)
     return images, best // (w * a), best // a % w, best % a
+
+
+def largest(corners: Tensor, objectness: Tensor) -> Tensor:
+    """The largest of the 128 likeliest boxes of each image; on a tie the likelier, then the first.
+
+    float [b, boxes, 4] xyxy and [b, boxes] -> int64 [b].
+    """
+    likeliest = objectness.argsort(dim=1, descending=True, stable=True)[:, :LIKELIEST]
+    areas = (corners[..., 2:] - corners[..., :2]).prod(-1).gather(1, likeliest)
+    return likeliest.gather(1, areas.argmax(1, keepdim=True))[:, 0]
 
 
 def _objectness(
@@ -229,6 +248,9 @@ def _objectness(
     aim, weight = torch.zeros_like(objectness), torch.zeros_like(objectness)
     weight[truths.boxed] = scales.no_object
     weight[best.view_as(weight) > scales.ignore_iou] = 0.0
+    for i, regions in truths.ignored if rules.ignores else ():
+        if len(regions):
+            weight[i].view(-1)[inside(corners[i], regions).amax(1) > IGNORED] = 0.0
     share = classes.known_share(truths.boxed, objectness)
     if share is not None:
         weight *= share

@@ -1,6 +1,6 @@
 """The numbers of the region loss, and its rules by reading: what the paper says, and what two releases do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wordtree.errors import unknown
@@ -38,6 +38,8 @@ class LossRules:
         anchors_first: whether boxes are looked through by anchor, row, column rather than row, column, anchor, which
             decides ties.
         single: whether objectness x Pr(label) is a float32, in which the first box is chosen where all underflow.
+        largest: whether an image label goes to the largest of the likeliest objects, whatever they are.
+        ignores: whether the objectness in a target's "ignored" regions is left alone; Darknet knows no such regions.
         groups_stay: whether a truth that loses its predictor keeps the groups of its path that the later one has not.
         ends_at_hole: whether the first of Darknet's rows whose x is 0 ends an image's truths.
         logistic_cost: whether the printed cost has the derivative of the logistic in it.
@@ -50,6 +52,8 @@ class LossRules:
     pull_up: bool = True
     anchors_first: bool = False
     single: bool = False
+    largest: bool = False
+    ignores: bool = True
     groups_stay: bool = False
     ends_at_hole: bool = False
     logistic_cost: bool = True
@@ -59,6 +63,7 @@ _RELEASED: dict[str, Any] = {
     "prior_images": 12800,
     "push_down": True,
     "single": True,
+    "ignores": False,
     "groups_stay": True,
     "ends_at_hole": True,
 }
@@ -72,6 +77,45 @@ RULES = {
         ),
     )
 }
+
+
+# which box takes an image label, and what becomes of the others' objectness; the rest of a reading stays as it is
+_SCORE: dict[str, Any] = {
+    "push_down": False,
+    "pull_up": True,
+    "anchors_first": False,
+    "single": False,
+    "largest": False,
+}
+IMAGE_LABELS: dict[str, dict[str, Any]] = {
+    "score": _SCORE,
+    "area": _SCORE | {"largest": True},
+    "darknet": _SCORE | {"push_down": True, "single": True},
+}
+
+
+def with_image_label(rules: LossRules, name: str) -> LossRules:
+    """A reading's rules with another rule for image labels.
+
+    - "score", the paper: the box of largest objectness x Pr(label); the others' objectness is left alone.
+    - "area": the largest box, cut at the image's edge, of the 128 of highest objectness; the higher objectness on a
+      tie. Detic's "max-size", which takes the largest of 128 proposals and asks no classifier (Zhou et al. 2022).
+    - "darknet", the release of 2017-01: as "score", in float32, and the objectness of all others is pushed down.
+
+    In each the chosen box takes the tree loss, and its objectness is pulled up to .3 where it is below.
+
+    Raises:
+        WordTreeError: an unknown name.
+
+    Example:
+        >>> with_image_label(RULES["paper"], "score") == RULES["paper"]
+        True
+        >>> with_image_label(RULES["paper"], "darknet").push_down
+        True
+    """
+    if name not in IMAGE_LABELS:
+        raise unknown("image-label rule", name, IMAGE_LABELS)
+    return replace(rules, **IMAGE_LABELS[name])
 
 
 def scales_of(region: Section) -> LossScales:

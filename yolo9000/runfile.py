@@ -35,6 +35,7 @@ from .recipes import recipe as find_recipe
 
 MODELS: dict[str, dict[str, Any]] = {"small": {}, "yolo9000": {"widths": WIDTHS, "counts": COUNTS}}
 USES = ("train", "test")
+FLAGGED = ("ignored", "background")
 MAP_FILES = (".csv", ".tsv", ".yaml", ".yml", ".json")
 
 
@@ -56,6 +57,8 @@ class Source:
         size: pixels that its pictures are made at, where that is not the batch's.
         limit: at most so many pictures, the first.
         skip: kinds of faults to leave out and list: labels, boxes, images, files.
+        flagged: what boxes are that the source flags, a crowd, a difficult one, a group: "ignored", regions in which
+            nothing is pushed down; or "background", left out as Darknet's lists leave out VOC's difficult ones.
         subset: the label map is meant to have a part of the data set's classes: the others are no faults.
         verified, classes: of Open Images, the CSVs of verified image labels and of class descriptions.
     """
@@ -73,6 +76,7 @@ class Source:
     size: int = 0
     limit: int = 0
     skip: tuple[str, ...] = ()
+    flagged: str = "ignored"
     subset: bool = False
     verified: Path | None = None
     classes: Path | None = None
@@ -83,6 +87,8 @@ class Source:
         if self.subset:
             wanted = tuple(fault for fault in records.faults if fault.kind != "labels")
             records = dataclasses.replace(records, faults=wanted)
+        if self.flagged == "background":
+            records = records.unflagged()
         return records.take(np.arange(self.limit)) if 0 < self.limit < len(records) else records
 
     def own_labels(self) -> LabelMap:
@@ -305,6 +311,10 @@ def _source(path: Path, given: Any, number: int) -> Source:
     for kind in ready.get("skip", ()):
         if kind not in FAULTS:
             raise unknown("kind of fault to skip", kind, FAULTS)
+    if ready.get("flagged", "ignored") not in FLAGGED:
+        raise unknown(f"way with flagged boxes of source {number}", str(ready["flagged"]), FLAGGED)
+    if "flagged" in ready and ready.get("use") == "test":
+        raise WordTreeError(f"{path}: flagged of source {number}, a test; flagged boxes count neither way there")
     if type(ready.get("subset", False)) is not bool:
         raise WordTreeError(f"{path}: subset of source {number} is {ready['subset']!r}; give true or false")
     if ready.get("use", "train") not in USES:
@@ -370,13 +380,19 @@ def known(source: Source, labels: LabelMap, tree: WordTree) -> NDArray[np.bool_]
     """bool [nodes]: what a source annotates exhaustively; None where that is everything.
 
     "labels" is the label map's labels and all above them, the default for boxes; a list of names or ids stands for
-    itself and all above it.
+    itself and all above it. Of a label that has another below it all is known: COCO, which marks clocks and says which
+    of them are parking meters, knows of each other clock that it is one.
     """
     if source.knows == "all":
         return None
-    if isinstance(source.knows, tuple):
-        nodes = [tree.find(name) for name in source.knows]
-        marks: NDArray[np.bool_] = np.asarray(tree.propagate(nodes).any(0))
-    else:
-        marks = labels.known(tree)
+    listed = isinstance(source.knows, tuple)
+    nodes = [tree.find(name) for name in source.knows] if listed else labels.nodes_on(tree)
+    own, above, parents = np.zeros(len(tree), dtype=bool), np.zeros(len(tree), dtype=bool), tree.parents
+    own[nodes] = True
+    for _ in range(int(tree.depths.max()) + 1):  # one level at a time, all nodes at once
+        above[parents[(own | above) & (parents >= 0)]] = True
+    whole = own & above  # labels with a label below them
+    for _ in range(int(tree.depths.max())):
+        whole |= whole[parents] & (parents >= 0)
+    marks: NDArray[np.bool_] = own | above | whole
     return None if marks.all() else marks

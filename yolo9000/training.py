@@ -173,6 +173,8 @@ class Trainer:
         classifier = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
         self.classifier = classifier.to(self.device)
         self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
+        if config.image_label and config.steps:
+            self.model.set_image_label(config.image_label)
         if "/" in config.trunk:
             self._start_trunks()
         # convolutions are faster with channels last
@@ -582,8 +584,7 @@ def ready_batch(
         batch = recoloured(batch, torch.stack(changes))
     batch = batch.contiguous(memory_format=torch.channels_last)
     for target in ready:
-        if "boxes" in target:
-            target["boxes"] = target["boxes"] * scale
+        target |= {key: target[key] * scale for key in ("boxes", "ignored") if key in target}
     return batch, ready
 
 
@@ -600,8 +601,9 @@ def mirrored(
     width = images.shape[3]
     ready = []
     for target, flipped in zip(targets, flip.tolist(), strict=True):
-        if flipped and "boxes" in target:
-            left, top, right, bottom = target["boxes"].unbind(1)
-            target = {**target, "boxes": torch.stack((width - right, top, width - left, bottom), dim=1)}
+        for key in ("boxes", "ignored") if flipped else ():
+            if key in target:
+                left, top, right, bottom = target[key].unbind(1)
+                target = {**target, key: torch.stack((width - right, top, width - left, bottom), dim=1)}
         ready.append(target)
     return images, ready

@@ -18,6 +18,8 @@ from .detector import (
     TreeDetector,
     best_class,
     exact,
+    ignored,
+    left_alone,
     log_sigmoid,
     not_background,
     pull,
@@ -135,7 +137,7 @@ class DenseTreeDetector(TreeDetector):
         names = ["classification", *seen.boxes]
         losses = self.own_losses(seen, mine, matched, targets) if mine else dict.fromkeys(names, zero)
         at, images, labels, share = self._matched(matched, targets, zero)
-        label_at, label_images, given = self._labelled(seen, targets, boxed)
+        label_at, label_images, given = self._labelled(seen, batch, targets, boxed)
         x = self.rows(seen, torch.cat((images, label_images)), torch.cat((at, label_at)))
         first = Rows(x[: len(at)], labels, share, images)
         second = Rows(x[len(at) :], given, torch.full_like(given, 1 / len(targets), dtype=share.dtype), label_images)
@@ -163,6 +165,11 @@ class DenseTreeDetector(TreeDetector):
             known = targets[image].get("known")
             if known is not None and not bool(known.all()):
                 logits = logits.index_put((torch.tensor(place),), self._pushed_less(seen, image, matched[image], known))
+            if "ignored" in targets[image]:
+                free = (matched[image] < 0) & ignored(targets[image], seen.anchors[image])
+                logits = logits.index_put(
+                    (torch.tensor(place),), torch.where(free, left_alone(logits[place]), logits[place])
+                )
         label = 1 if isinstance(self.model, SSD) else 0
         outputs = {name: part[mine] for name, part in seen.boxes.items()}
         outputs["cls_logits"] = torch.stack((torch.zeros_like(logits), logits), -1) if label else logits[..., None]
@@ -202,7 +209,9 @@ class DenseTreeDetector(TreeDetector):
             torch.cat([like.new_zeros(0), *share]),
         )
 
-    def _labelled(self, seen: Seen, targets: list[Target], boxed: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    def _labelled(
+        self, seen: Seen, batch: ImageList, targets: list[Target], boxed: list[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Each image label's box, among the candidates: anchor, image, label."""
         found = []
         for image in (image for image, has in enumerate(boxed) if not has):
@@ -210,7 +219,8 @@ class DenseTreeDetector(TreeDetector):
             with torch.no_grad():
                 _, at = self.best(seen.log_objectness[image][None], seen.levels, -1.0)
                 x = self.rows(seen, torch.full_like(at, image), at)
-                best = self.likeliest(seen.log_objectness[image, at], x, label)
+                boxes = self.decode(seen, batch, torch.full_like(at, image), at)
+                best = self.chosen(seen.log_objectness[image, at], x, label, boxes)
             found.append(torch.stack((at[best], torch.full_like(best, image), label[0])))
         if not found:
             return (torch.zeros(0, dtype=torch.int64, device=seen.logits.device),) * 3

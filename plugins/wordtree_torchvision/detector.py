@@ -17,6 +17,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms
 
 from wordtree import WordTree, WordTreeError
+from wordtree.errors import unknown
 from wordtree.nn import suppress_relatives
 
 from .head import TreeHead
@@ -25,6 +26,8 @@ Target = dict[str, Tensor]
 Detection = dict[str, Any]
 
 IMAGE_LABEL_OBJECTNESS = 0.3  # the paper's assumption of the overlap with a truth that has no box
+LIKELIEST = 128  # boxes an image among which the largest takes an image label, where that is the rule
+IGNORED = 0.5  # what lies in an ignored region by more than this share of itself is no background
 KNOWN_OBJECTNESS = 0.01  # above it, a box that no truth claims is asked whether its source knows its class
 
 
@@ -50,7 +53,9 @@ class TreeDetector(nn.Module):
     """A torchvision detector over a tree, on torchvision's contract.
 
     Training, `model(images, targets) -> {name: loss}`: targets are {"boxes" float [n, 4] xyxy pixels, "labels" int64
-    [n] nodes} for an image with boxes, {"labels" int64 [1]} for an image label; optionally "known", bool [nodes].
+    [n] nodes} for an image with boxes, {"labels" int64 [1]} for an image label; optionally "known", bool [nodes], and
+    beside boxes "ignored" float [m, 4], regions in which nothing is known: anchors and proposals that lie in one by
+    more than half, and answer for no truth, are no background.
     The losses are torchvision's own, for one class, with "tree" and "image_label" beside them.
     Evaluation, `model(images) -> [{boxes, labels, scores, objectness, paths, path_probs}]`, pixels of each image as it
     was given. Over a flat tree a box is listed once for each class above the threshold, as torchvision does.
@@ -65,12 +70,17 @@ class TreeDetector(nn.Module):
         iou: the overlap above which relatives are suppressed.
         rule: of the descent, see `wordtree.nn.descend`.
         detections: at most so many an image, the best.
+        image_label: which box takes an image label: "score", the likeliest (the paper), or "area", the largest of the
+            128 of highest objectness.
         candidates: of each level the boxes of highest objectness that are looked at; all where there are no levels.
     """
+
+    image_labels = ("score", "area")
 
     def __init__(self, model: Any, head: TreeHead) -> None:
         super().__init__()
         self.model = model
+        self.image_label = "score"
         self.head = head
         numbers = getattr(model, "roi_heads", model)
         self.threshold: float = getattr(numbers, "score_thresh", 0.05)
@@ -128,7 +138,12 @@ class TreeDetector(nn.Module):
                     f"an image of {image.shape[-1]} x {image.shape[-2]} pixels is too thin: with max_size "
                     f"{transform.max_size} nothing is left of its height or width; give a larger max_size, or cut it"
                 )
-        return transform(list(images), targets)  # type: ignore[no-any-return]
+        batch, placed = transform(list(images), targets)
+        for target, image, (height, width) in zip(placed or (), images, batch.image_sizes, strict=False):
+            if "ignored" in target:  # torchvision lays boxes alone
+                scale = target["ignored"].new_tensor([width / image.shape[-1], height / image.shape[-2]] * 2)
+                target["ignored"] = target["ignored"] * scale
+        return batch, placed
 
     def keep(self, batch: ImageList, features: dict[str, Tensor], threshold: float) -> Kept:
         """The boxes whose objectness is above a threshold."""
@@ -218,6 +233,16 @@ class TreeDetector(nn.Module):
         return self.head.classes.log_probs_of(x, deepest(known, self.tree)).exp().sum(1).clamp(max=1.0)
 
     @torch.no_grad()
+    def chosen(self, log_objectness: Tensor, x: Tensor, label: Tensor, boxes: Tensor) -> Tensor:
+        """Which box of an image takes its label, by the rule. boxes: float [rows, 4] xyxy -> int64 []."""
+        if self.image_label == "score":
+            return self.likeliest(log_objectness, x, label)
+        if self.image_label not in self.image_labels:
+            raise unknown("image-label rule", self.image_label, self.image_labels)
+        order = log_objectness.argsort(descending=True, stable=True)[:LIKELIEST]
+        return order[(boxes[order, 2:] - boxes[order, :2]).prod(1).argmax()]
+
+    @torch.no_grad()
     def likeliest(self, log_objectness: Tensor, x: Tensor, label: Tensor) -> Tensor:
         """Which box of an image is likeliest to hold its label, the first of equals (paper section 4). -> int64 []."""
         total = log_objectness + self.head.classes.log_prob_at(x, label.expand(len(x))).to(log_objectness)
@@ -266,7 +291,28 @@ def checked(targets: Sequence[Target], images: Sequence[Tensor] | Tensor, tree: 
                     f"target {number} has a box {boxes[wrong][0].tolist()}; a box has right > left and bottom > top"
                 )
         ready.append({**target, "boxes": boxes})
+        if "ignored" in target:
+            regions = target["ignored"]
+            if regions.dim() != 2 or regions.shape[-1] != 4:
+                raise WordTreeError(
+                    f"target {number} has ignored of shape {tuple(regions.shape)}; give [m, 4], xyxy in pixels"
+                )
+            ready[-1]["ignored"] = regions.float()
     return ready
+
+
+def ignored(target: Target, boxes: Tensor) -> Tensor:
+    """bool [rows]: which boxes lie in an ignored region of their image by more than half of themselves.
+
+    boxes: float [rows, 4] xyxy.
+    """
+    regions = target.get("ignored")
+    if regions is None or not len(regions):
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    low = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return ((high - low).clamp(min=0).prod(2) > IGNORED * area[:, None]).any(1)
 
 
 def known_rows(targets: list[Target], image: Tensor) -> Tensor | None:
@@ -290,6 +336,11 @@ def softened(objectness: Tensor, share: Tensor) -> Tensor:
     """Logits whose cost as background, log(1 + e^o), is `share` of what it was: a loss that reads them pushes less."""
     cost = softplus(objectness) * share.clamp(min=1e-4)
     return cost + (-(-cost).expm1()).log()
+
+
+def left_alone(objectness: Tensor) -> Tensor:
+    """Logits whose cost as background is next to nothing: see `softened`. Below -14 there is none to speak of."""
+    return softened(objectness.clamp(min=-14), torch.zeros_like(objectness))
 
 
 def pull(log_objectness: Tensor) -> Tensor:

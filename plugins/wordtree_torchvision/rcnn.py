@@ -17,6 +17,8 @@ from .detector import (
     Target,
     TreeDetector,
     exact,
+    ignored,
+    left_alone,
     log_sigmoid,
     not_background,
     pull,
@@ -81,7 +83,7 @@ class TreeRCNN(TreeDetector):
 
         here = torch.tensor(boxed, device=image.device)[image]  # rows of images with boxes
         labels = torch.cat(truths) if mine else image[:0]
-        pushed = self._pushed_less(logits, x, image, here, labels, targets)
+        pushed = self._pushed_less(logits, x, image, here, labels, targets, proposals)
         losses["loss_classifier"], losses["loss_box_reg"] = zero, zero
         if mine:
             both = torch.stack((torch.zeros_like(pushed), pushed), dim=1)
@@ -93,7 +95,7 @@ class TreeRCNN(TreeDetector):
         rows = here.nonzero()[:, 0][labels > 0]
         share = torch.full((len(rows),), 1 / max(1, len(labels)), device=x.device, dtype=zero.dtype)
         first = Rows(x[rows], labels[labels > 0] - 1, share, image[rows])
-        best, given_labels = self._labelled(log_sigmoid(logits), x, image, targets, boxed)
+        best, given_labels = self._labelled(log_sigmoid(logits), x, image, torch.cat(proposals), targets, boxed)
         part = torch.full((len(best),), 1 / len(targets), device=x.device, dtype=zero.dtype)
         tree, label = self.tree_losses(first, Rows(x[best], given_labels, part, image[best]), targets)
         label = label + pull(log_sigmoid(logits[best])).sum() / len(targets)
@@ -116,6 +118,8 @@ class TreeRCNN(TreeDetector):
         if mine:
             own = [anchors[image] for image in mine]
             labels, matched = rpn.assign_targets_to_anchors(own, [targets[image] for image in mine])
+            for image, at, part in zip(mine, own, labels, strict=True):
+                part[(part == 0) & ignored(targets[image], at)] = -1.0  # as torchvision marks what counts neither way
             aims = rpn.box_coder.encode(matched, own)
             objectness = objectness.view(len(anchors), -1, 1)[mine].flatten(0, 1)
             coded = coded.view(len(anchors), -1, 4)[mine].flatten(0, 1)
@@ -130,13 +134,24 @@ class TreeRCNN(TreeDetector):
         return share
 
     def _pushed_less(
-        self, logits: Tensor, x: Tensor, image: Tensor, here: Tensor, labels: Tensor, targets: list[Target]
+        self,
+        logits: Tensor,
+        x: Tensor,
+        image: Tensor,
+        here: Tensor,
+        labels: Tensor,
+        targets: list[Target],
+        proposals: list[Tensor],
     ) -> Tensor:
-        """The logits of the sampled proposals, softened at backgrounds whose class their source may ignore."""
+        """The logits of the sampled proposals, softened at backgrounds whose class their source may not know, and in
+        ignored regions."""
         image, x, pushed = image[here], x[here], logits[here]
         for at, target in enumerate(targets):
             known: Any = target.get("known")
             rows = ((image == at) & (labels == 0)).nonzero()[:, 0]
+            if "ignored" in target and len(rows):
+                alone = rows[ignored(target, proposals[at])[labels[image == at] == 0]]
+                pushed = pushed.index_put((alone,), left_alone(pushed[alone]))
             if known is None or bool(known.all()) or not len(rows):
                 continue
             share = self._share(pushed[rows].detach(), x[rows].detach(), known)
@@ -144,7 +159,13 @@ class TreeRCNN(TreeDetector):
         return pushed
 
     def _labelled(
-        self, log_objectness: Tensor, x: Tensor, image: Tensor, targets: list[Target], boxed: list[bool]
+        self,
+        log_objectness: Tensor,
+        x: Tensor,
+        image: Tensor,
+        boxes: Tensor,
+        targets: list[Target],
+        boxed: list[bool],
     ) -> tuple[Tensor, Tensor]:
         """Each image label's box: row, label. An image without a proposal has none."""
         best, labels = [], []
@@ -152,7 +173,7 @@ class TreeRCNN(TreeDetector):
             rows = (image == at).nonzero()[:, 0]
             if len(rows):
                 label = targets[at]["labels"].reshape(-1)[:1]
-                best.append(rows[self.likeliest(log_objectness[rows], x[rows], label)][None])
+                best.append(rows[self.chosen(log_objectness[rows], x[rows], label, boxes[rows])][None])
                 labels.append(label)
         none = image[:0]
         return torch.cat([none, *best]), torch.cat([none, *labels])

@@ -33,6 +33,7 @@ from wordtree_torchvision.detector import (
     TreeDetector,
     best_class,
     exact,
+    ignored,
     log_sigmoid,
     pull,
     softened,
@@ -186,6 +187,9 @@ class TreeQueries(TreeDetector):
         hidden = out.last_hidden_state[:, -queries:]
 
         share = self._shares(hidden, columns, [placed[at].get("known") for at in mine])
+        if any("ignored" in placed[at] for at in mine):
+            share = torch.ones_like(columns[..., 0]) if share is None else share
+            share = share.masked_fill(self._ignored(boxes.detach(), frames, placed, mine), 0.0)
         for name, of_boxes in CLASSES.items():
             if given.get(name) is not None:
                 found = self.objectness(given[name])
@@ -207,7 +211,7 @@ class TreeQueries(TreeDetector):
         return {"objectness": sure, "box": total - sure}, rows
 
     def _labelled(self, batch: ImageList, placed: list[Target], rest: list[int]) -> tuple[Rows, Tensor]:
-        """Each image label's query, the likeliest to hold it; and the cost of its being no object."""
+        """Each image label's query, by the rule; and the cost of its being no object."""
         out = self.model(**self.inputs(batch, rest))
         log_objectness = log_sigmoid(self.objectness(out.logits))
         hidden = out.last_hidden_state[:, -out.logits.shape[1] :]
@@ -215,7 +219,8 @@ class TreeQueries(TreeDetector):
         for row, at in enumerate(rest):
             with torch.no_grad():
                 x = self.rows(hidden[row], out.logits[row])
-            best.append(self.likeliest(log_objectness[row], x, placed[at]["labels"].reshape(-1)[:1]))
+                boxes = box_convert(exact(out.pred_boxes[row]), "cxcywh", "xyxy").clamp(0, 1) * self.frames(batch)[at]
+            best.append(self.chosen(log_objectness[row], x, placed[at]["labels"].reshape(-1)[:1], boxes))
         rows, query = torch.arange(len(rest), device=out.logits.device), torch.stack(best)
         labels = torch.cat([placed[at]["labels"].reshape(-1)[:1] for at in rest])
         part = torch.full((len(rest),), 1 / len(placed), device=out.logits.device)
@@ -262,6 +267,11 @@ class TreeQueries(TreeDetector):
                 at = (objectness[row] > KNOWN_OBJECTNESS).nonzero()[:, 0]
                 share[row, at] = self.known_share(self.rows(hidden[row, at], columns[row, at]), known).to(share)
         return share
+
+    def _ignored(self, boxes: Tensor, frames: Tensor, placed: list[Target], mine: list[int]) -> Tensor:
+        """bool [b, queries]: the queries in an ignored region. boxes: float [b, queries, 4] cxcywh, fractions."""
+        corners = box_convert(exact(boxes), "cxcywh", "xyxy") * frames[mine][:, None]
+        return torch.stack([ignored(placed[at], corners[row]) for row, at in enumerate(mine)])
 
     def _pushed_less(self, logits: Tensor, boxes: Tensor, truths: Truths, share: Tensor, layers: int) -> Tensor:
         """Objectness [b, q], or of each layer, softened at the queries that no truth claims; a query is one through

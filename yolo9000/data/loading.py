@@ -85,10 +85,14 @@ class Views(Dataset[Made]):
         if self.classify:
             image = classifier_view(image, size, self.how, random)
         else:
-            given = target.get("boxes", torch.zeros(0, 4))
-            image, boxes, kept = view(image, given, size, self.how, random)
+            none = torch.zeros(0, 4)
+            given = target.get("boxes", none)
+            image, boxes, kept = view(image, torch.cat((given, target.get("ignored", none))), size, self.how, random)
+            boxes, real = boxes * (key.size / size), kept < len(given)
             if "boxes" in target:
-                target |= {"boxes": boxes * (key.size / size), "labels": target["labels"][kept]}
+                target |= {"boxes": boxes[real], "labels": target["labels"][kept[real]]}
+            if "ignored" in target:
+                target["ignored"] = boxes[~real]
         if self.how.recolours:
             target["colours"] = colours(self.how, random)
         return image if size == key.size else resize(image, [key.size, key.size], antialias=True), target

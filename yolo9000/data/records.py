@@ -7,7 +7,7 @@ whoever uses the records raises it, or has said that it may be left out.
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -83,7 +83,8 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
     Items are (uint8 [3, h, w], target) as training takes them: {"boxes" float32 [n, 4] xyxy pixels, "labels" int64 [n]
     nodes} without the boxes that carry a flag, or {"labels" int64 [1]} for an image label; "known", bool [nodes], where
-    the data set says what each image was checked for. `record(index)` has the flagged boxes too.
+    the data set says what each image was checked for; "ignored" float32 [m, 4], the boxes that carry a flag, where
+    there are any. `record(index)` has all boxes with their flags.
 
     Attributes:
         name: of the source.
@@ -191,6 +192,8 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
                 "boxes": torch.from_numpy(boxes[plain].astype(np.float32)),
                 "labels": torch.from_numpy(nodes[plain]),
             }
+            if not plain.all():
+                target["ignored"] = torch.from_numpy(boxes[~plain].astype(np.float32))
         if known is not None:
             target["known"] = torch.from_numpy(known)
         return target
@@ -210,6 +213,15 @@ class Records(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             self.labelled[at], self.sizes[at], self.relative, None if self.places is None else self.places[at], checked,
             self.numbers, self.faults, None if self.areas is None else self.areas[rows], judged,
         )  # fmt: skip
+
+    def unflagged(self) -> "Records":
+        """Without the boxes that carry a flag: what they show is background."""
+        plain = self.flags == 0
+        starts = np.concatenate(([0], np.cumsum(plain)))[self.starts]
+        areas = None if self.areas is None else self.areas[plain]
+        return replace(
+            self, starts=starts, boxes=self.boxes[plain], nodes=self.nodes[plain], flags=self.flags[plain], areas=areas
+        )
 
     def raise_faults(self, skip: Sequence[str] = ()) -> "Records":
         """The records themselves, where every fault is of a kind that may be left out.
