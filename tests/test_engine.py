@@ -42,7 +42,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
     """To the bit, and all that is said of them but how they were computed."""
     (tensors, header), (others, other_header) = read_tensors(one), read_tensors(other)
     for said in (header, other_header):
-        said["config"].pop("accumulate")
+        del said["sha256"], said["config"]["accumulate"]
     assert header == other_header
     assert tensors.keys() == others.keys()
     for key, value in tensors.items():
@@ -134,11 +134,25 @@ def test_clipping_is_by_the_norm_of_the_whole_gradient_and_can_be_left_out(tmp_p
     assert norms[0.5] == pytest.approx(0.5, rel=1e-4)
 
 
+def test_a_sparse_head_adds_up_and_is_clipped_as_a_dense_one(tmp_path, one_thread):
+    weights = []
+    for sparse in (False, True):
+        options = {"optimizer": "sgd", "rate": 0.01, "decay": 5e-4, "clip": 0.5, "accumulate": 2, "sparse_head": sparse}
+        config = config_of({**TINY, "joint": True, "classifier_steps": 0, "steps": 3, "checkpoint_every": 9, **options})
+        trainer = training.Trainer(config, tmp_path / str(sparse))
+        trainer.train(training.Progress(enabled=False), lambda: False)
+        weights.append(trainer.model.state_dict())
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
 # ---------------------------------------------------------------------- two ranks
 
 
 def test_two_ranks_equal_one_process_that_accumulates_the_two_halves(halves, tmp_path):
-    done = torchrun("-m", "yolo9000", "train", "--joint", "--out", tmp_path / "run", *settings())
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    (line,) = re.findall(r"^    torchrun --standalone --nproc_per_node 2 (-m .*)$", page, re.MULTILINE)
+    done = torchrun(*line.replace("runs/two", str(tmp_path / "run")).split(), *settings())
     assert done.returncode == 0, done.stderr
     # halves and sums of two are exact in binary, so this is bit for bit
     assert_same_weights(tmp_path / "run" / "weights.safetensors", halves.weights)
@@ -178,8 +192,8 @@ def test_two_ranks_on_files_equal_one_process_and_list_the_images_that_either_co
     assert "2 damaged images were left out" in done.stderr
 
 
-# What happens to two ranks, in three runs one after another: killed and started again; stopped and gone on with; and
-# one that ends with a fault. Each rank notes how its runs ended.
+# What happens to two ranks, in runs one after another: killed and started again; stopped; a NaN in one; a fault in one.
+# Each rank notes how its runs ended.
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
@@ -199,9 +213,9 @@ def at(number, happens):
         return step(self, *given)
     Trainer._step = stepping
 
-def train(name):
+def train(name, **more):
     try:
-        return yolo9000.train(joint=True, out=out / name, progress=False, **options)
+        return yolo9000.train(joint=True, out=out / name, progress=False, **options, **more)
     except (WordTreeError, KeyboardInterrupt) as end:
         ended[name] = f"{type(end).__name__}: {end}"
         (out / f"{name}-{rank}.json").write_text(json.dumps(ended))
@@ -218,6 +232,15 @@ try:
     train("stopped")
 except KeyboardInterrupt:
     pass
+
+def poisoned(self, module, images, targets, size):
+    if rank == 1 and self.step == 5:
+        targets = [{**one, "boxes": one["boxes"] * float("nan")} if "boxes" in one else one for one in targets]
+    return step(self, module, images, targets, size)
+
+Trainer._step = poisoned
+run = train("poisoned", nonfinite="skip")
+(out / f"poisoned-{rank}.json").write_text(json.dumps(run.metrics["skipped_steps"]))
 at(3, broken)
 train("broken")
 """
@@ -257,6 +280,16 @@ def test_ranks_stop_together_after_the_step_and_a_checkpoint_whoever_was_asked(e
         assert told["stopped"].startswith("KeyboardInterrupt")
     assert read_tensors(ended.folder / "stopped" / "checkpoint.safetensors")[1]["step"] == 6
     assert (ended.folder / "stopped" / "weights.safetensors").exists()
+
+
+def test_a_nan_in_one_rank_leaves_the_step_out_in_all_and_that_rank_writes_it_out(ended):
+    assert ended.told("poisoned") == [1, 1]
+    (folder,) = (ended.folder / "poisoned" / "nonfinite").iterdir()
+    record = json.loads((folder / "fault.json").read_text())
+    assert (record["what"], record["step"], record["rank"], record["ranks"]) == ("targets", 6, 1, 2)
+    assert len(record["files"]) == 4  # of both ranks
+    assert read_tensors(folder / "batch.safetensors")[1]["pictures"] == 2
+    assert "are not finite" in ended.done.stderr
 
 
 def test_a_ranks_fault_takes_the_run_down_and_is_named(ended):

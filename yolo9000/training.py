@@ -383,7 +383,7 @@ class Trainer:
     def _leave_out(
         self, fault: Unsound, phase: Phase, size: int, batch: Batch, within: int, module: Any
     ) -> dict[str, Tensor]:
-        """A step that is not finite: written out by the first rank that had it; the run stops or goes on without it."""
+        """A step that is not finite: written out by the first rank that had it; the run stops, or goes on."""
         assert self.optimizer is not None
         whats = self.ranks.gather(fault.what)
         teller = next(rank for rank, what in enumerate(whats) if what)
