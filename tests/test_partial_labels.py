@@ -1,4 +1,4 @@
-"""Two half-labelled copies of the embedded set: what each half keeps and says it knows, and the smallest run."""
+"""Two half-labelled copies of the embedded set: what each keeps and says it knows, and the smallest run."""
 
 import sys
 from pathlib import Path
@@ -17,47 +17,42 @@ import partial_labels
 OPTIONS = {**TINY, "joint": False, "steps": 3, "boxed_pictures": 12}
 
 
-def feed(kind: str) -> partial_labels.HalvesFeed:
-    return partial_labels.HalvesFeed(config_of(OPTIONS), kind)
+def feed(kind: str) -> partial_labels.CopiesFeed:
+    return partial_labels.CopiesFeed(config_of(OPTIONS), kind)
 
 
-def test_each_half_keeps_its_own_labels_and_the_two_together_have_all():
+def test_each_copy_keeps_its_own_labels_and_the_two_together_have_every_box_once():
     scenes = embedded.Pictures("boxed", 13, size=64)
-    merged = feed("merged").halves(scenes)
-    full = feed("full").halves(scenes)
-    assert [len(half) for half in merged] == [7, 6]
-    labels = [{int(one) for half_item in half for one in half_item[1]["labels"]} for half in map(list_of, merged)]
+    first, second = feed("merged").copies(scenes)
+    (full,) = feed("full").copies(scenes)
+    assert len(first) == len(second) == len(full) == 13
+    labels = [{int(one) for index in range(13) for one in copy[index][1]["labels"]} for copy in (first, second)]
     assert labels[0]
     assert labels[1]
     assert not labels[0] & labels[1]
-    for first, half in enumerate(full):
-        for index in range(len(half)):
-            image, target = half[index]
-            same, whole = scenes[2 * index + first]
-            assert torch.equal(image, same)
-            assert torch.equal(target["boxes"], whole["boxes"])
-            kept = merged[first][index][1]["boxes"]
-            assert len(kept) <= len(whole["boxes"])
+    for index in range(13):
+        image, whole = scenes[index]
+        for copy in (first, second, full):
+            assert torch.equal(copy[index][0], image)
+        assert torch.equal(full[index][1]["boxes"], whole["boxes"])
+        both = torch.cat((first[index][1]["boxes"], second[index][1]["boxes"]))
+        assert sorted(both.tolist()) == sorted(whole["boxes"].tolist())
 
 
-def list_of(half):
-    return [half[index] for index in range(len(half))]
-
-
-def test_only_the_run_that_is_told_knows_what_each_half_knows():
+def test_only_the_run_that_is_told_knows_what_each_copy_knows():
     scenes = embedded.Pictures("boxed", 4, size=64)
     made = feed("known")
-    known = [half[0][1]["known"] for half in made.halves(scenes)]
+    known = [copy[0][1]["known"] for copy in made.copies(scenes)]
     node = dict(zip(made.labels.ids, made.nodes.tolist(), strict=True))
     for first, marks in enumerate(known):
         for place, id_ in enumerate(embedded.groups().values()):
             assert bool(marks[node[id_]]) == (place % 2 == first)
     for kind in ("merged", "full"):
-        assert all("known" not in half[0][1] for half in feed(kind).halves(scenes))
+        assert all("known" not in copy[0][1] for copy in feed(kind).copies(scenes))
     with pytest.raises(WordTreeError, match="no kind of labelling 'fll'; did you mean 'full'"):
         feed("fll")
     with pytest.raises(WordTreeError, match="joint=False"):
-        partial_labels.HalvesFeed(config_of({**OPTIONS, "joint": True}), "known")
+        partial_labels.CopiesFeed(config_of({**OPTIONS, "joint": True}), "known")
 
 
 def test_the_three_runs_are_made_and_told(tmp_path, capsys, one_thread):

@@ -254,6 +254,20 @@ def test_siblings_that_a_source_does_not_know_leave_the_denominator_in_its_image
         assert gradient[:, [DOG, CAT]].any()
 
 
+def test_labels_that_exclude_their_siblings_deny_those_that_a_source_does_not_know():
+    head, region = small_head(SMALL), random_region(1, 2, 2, 2, seed=9)
+    known = torch.tensor([True, True, True, False, True, True])  # no cats
+    plain = {"boxes": torch.tensor([[0.1, 0.1, 0.4, 0.4]], dtype=torch.float64), "labels": torch.tensor([DOG])}
+    told, whole = (
+        region_losses(head, region, [{**plain, "known": known}], exclusive=True),
+        region_losses(head, region, [plain]),
+    )
+    assert float(told["tree"]) == float(whole["tree"])
+    assert float(told["objectness"]) < float(whole["objectness"])  # a cat may be anywhere else
+    (gradient,) = torch.autograd.grad(told["tree"], head.classes.weight)
+    assert gradient[:, CAT].any()
+
+
 # ---------------------------------------------------------------------- the head
 
 

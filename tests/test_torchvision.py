@@ -346,6 +346,16 @@ def test_the_pull_of_an_image_label_ends_at_the_papers_overlap():
     assert (slope[3:] == 0).all()
 
 
+def test_labels_that_exclude_their_siblings_deny_those_that_a_source_does_not_know():
+    ours = attach(tiny("retinanet", 3), TREE, ["dog", "cat", "oak"]).train()
+    known = torch.tensor([True, False, True, True, False, True, True])
+    targets = [{**scene([2, 5]), "known": known}]
+    whole = ours(IMAGES[:1], [scene([2, 5])])["tree"]
+    assert float(ours(IMAGES[:1], targets)["tree"].detach()) != float(whole.detach())
+    ours.exclusive = True
+    assert float(ours(IMAGES[:1], targets)["tree"].detach()) == float(whole.detach())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_autocast_to_bfloat16_trains_and_keeps_boxes_and_scores_in_float32(kind):
     ours = attach(tiny(kind, 3), TREE, [*[None] * BACKGROUND[kind], "dog", "cat", "oak"]).train()

@@ -58,6 +58,16 @@ class Borrowed(nn.Module):
         sure = None if choice is None else choice.tree_threshold
         return self._detect(images, self.threshold, self.tree_threshold if sure is None else sure)
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a label denies the siblings that its source does not know, of a detector that asks."""
+        return bool(getattr(self.inner, "exclusive", False))
+
+    @exclusive.setter
+    def exclusive(self, value: bool) -> None:
+        if hasattr(self.inner, "exclusive"):
+            self.inner.exclusive = value
+
     def set_image_label(self, name: str) -> None:
         """Train on image labels by another rule, of those that the detector names in `image_labels`.
 

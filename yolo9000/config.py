@@ -49,6 +49,8 @@ class Config:
         clip: the largest norm of a gradient, 0 for any.
         image_label: which box takes an image label: "score", the paper's, "area" or "darknet", see
             `lossrules.with_image_label`; where left out as `loss` has it.
+        exclusive: a label denies its siblings, those that its source does not know too, as a dog is no cat; False, for
+            labels that overlap, leaves them out of the softmax.
         average: of the weights' running mean, which is what is saved.
         network: "yolo9000", a head right on the trunk, or "yolov2", with three convolutions and a
             passthrough before it.
@@ -105,6 +107,7 @@ class Config:
     clip: float = 20.0
     average: float = 0.998
     image_label: str = ""
+    exclusive: bool = True
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     counts: tuple[int, ...] = (1, 1, 3, 3, 5)
     network: str = "yolo9000"

@@ -58,13 +58,14 @@ class Detector(nn.Module):
         head: the region head.
         size: pixels of the square input.
 
-    Attributes, to be set at any time; `set_mode` sets all but the last four:
+    Attributes, to be set at any time; `set_mode` sets all but the last five:
         threshold, tree_threshold, iou, rule, placement, score, suppression, clip, candidates, detections: what readings
             of YOLO9000 differ in, see `modes.Mode`.
         mode: the name of the reading that was set, see `modes`.
         loss_rules: the reading of the loss, one of `loss.RULES`.
         seen: images trained on, the batch at hand included, for readings whose loss asks; whoever trains counts.
         scales: the numbers of the loss.
+        exclusive: whether a label denies the siblings that its source does not know, see `region_losses`.
         options: the numbers it was built with, which its weights file keeps.
         origin: the header of the .weights file that its weights came from; None for our own.
     """
@@ -89,6 +90,7 @@ class Detector(nn.Module):
         self.options: dict[str, Any] = {}
         self.origin: tuple[int, ...] | None = None
         self.scales = LossScales()
+        self.exclusive = False
         self.seen = 0
         self.set_mode("paper")
 
@@ -135,7 +137,9 @@ class Detector(nn.Module):
                 raise WordTreeError("no targets given to a model in training; give one a image, or call model.eval()")
             batch, placed = self.place(images)
             ready = self._fractions(targets, placed)
-            return region_losses(self.head, self.region(batch), ready, self.scales, self.loss_rules, self.seen)
+            return region_losses(
+                self.head, self.region(batch), ready, self.scales, self.loss_rules, self.seen, self.exclusive
+            )
         batch, placed = self.place(images)
         return self.detect(self.region(batch), placed, choice)
 

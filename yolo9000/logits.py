@@ -41,11 +41,14 @@ class HeadLogits:
         head: its classifier.
         region: its output.
         known: one an image: bool [nodes], or None for everything.
+        exclusive: whether a label denies its siblings, those that its source does not know too.
     """
 
-    def __init__(self, head: RegionHead, region: Region, known: Sequence[Tensor | None]) -> None:
+    def __init__(
+        self, head: RegionHead, region: Region, known: Sequence[Tensor | None], exclusive: bool = False
+    ) -> None:
         self.classes, self.region, self.tree = head.classes, region, head.classes.tree
-        self.known = known
+        self.known, self.exclusive = known, exclusive
         first = next((one for one in known if one is not None), None)
         self.table = None  # bool [b, nodes]
         if first is not None:
@@ -53,7 +56,7 @@ class HeadLogits:
 
     def loss(self, at: At, labels: Tensor) -> Tensor:
         image, row, column, anchor = at
-        known = None if self.table is None else self.table[image]
+        known = None if self.table is None or self.exclusive else self.table[image]
         features = self.region.features[image, row, column]
         return self.classes.loss(features, labels, copy=anchor, known=known, reduction="none")
 

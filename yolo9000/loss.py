@@ -41,6 +41,7 @@ def region_losses(
     scales: LossScales = SCALES,
     rules: LossRules = RULES["paper"],
     seen: int = 0,
+    exclusive: bool = False,
 ) -> dict[str, Tensor]:
     """The losses of one batch, images with boxes and images with a label alone.
 
@@ -53,12 +54,14 @@ def region_losses(
             truth, is not pushed down.
         scales, rules: the numbers, and the reading.
         seen: how many images the network was trained on, this batch included; rules with `prior_images` ask.
+        exclusive: whether a label denies its siblings, those that its source does not know too: a dog is no cat.
+            Without it they leave the softmax.
 
     Returns:
         {"box", "objectness", "tree", "image_label"}: scalars, each a sum over its terms divided by the images.
         "tree" is of the boxes; "image_label" is the tree and the objectness term of the images with a label alone.
     """
-    classes = HeadLogits(head, region, [target.get("known") for target in targets])
+    classes = HeadLogits(head, region, [target.get("known") for target in targets], exclusive)
     truths = truths_of_targets(targets, region.raw)
     sums = _sums(region.raw, classes, truths, head.anchors, scales, rules, seen, head.location)
     return {name: loss / len(targets) for name, loss in sums.losses.items()}

@@ -170,11 +170,13 @@ class Trainer:
         torch.manual_seed(config.seed)
         looks = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
         size = max(config.classifier_sizes)
-        classifier = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
+        classifier: Any = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
         self.classifier = classifier.to(self.device)
         self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
-        if config.image_label and config.steps:
-            self.model.set_image_label(config.image_label)
+        if config.steps:
+            self.model.exclusive = config.exclusive
+            if config.image_label:
+                self.model.set_image_label(config.image_label)
         if "/" in config.trunk:
             self._start_trunks()
         # convolutions are faster with channels last
@@ -238,7 +240,7 @@ class Trainer:
             load_trunk(first, self.config.trunk_weights)
             other.load_state_dict(first.state_dict())
         if self.config.trunk_frozen:
-            first.freeze()  # type: ignore[operator]
+            first.freeze()
             other.freeze()
 
     @property

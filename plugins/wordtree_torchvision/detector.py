@@ -72,6 +72,7 @@ class TreeDetector(nn.Module):
         detections: at most so many an image, the best.
         image_label: which box takes an image label: "score", the likeliest (the paper), or "area", the largest of the
             128 of highest objectness.
+        exclusive: whether a label denies the siblings that its source does not know; without it they leave the softmax.
         candidates: of each level the boxes of highest objectness that are looked at; all where there are no levels.
     """
 
@@ -81,6 +82,7 @@ class TreeDetector(nn.Module):
         super().__init__()
         self.model = model
         self.image_label = "score"
+        self.exclusive = False
         self.head = head
         numbers = getattr(model, "roi_heads", model)
         self.threshold: float = getattr(numbers, "score_thresh", 0.05)
@@ -252,7 +254,8 @@ class TreeDetector(nn.Module):
     def tree_losses(self, boxed: Rows, labelled: Rows, targets: list[Target]) -> tuple[Tensor, Tensor]:
         """The tree loss of both kinds, in one call: the gradient of a large classifier is then written once."""
         rows = Rows(*(torch.cat(pair) for pair in zip(boxed, labelled, strict=True)))
-        losses = self.head.classes.loss(rows.x, rows.labels, known=known_rows(targets, rows.image), reduction="none")
+        known = None if self.exclusive else known_rows(targets, rows.image)
+        losses = self.head.classes.loss(rows.x, rows.labels, known=known, reduction="none")
         losses = losses * rows.share
         return losses[: len(boxed.labels)].sum(), losses[len(boxed.labels) :].sum()
 
