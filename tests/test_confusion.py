@@ -81,6 +81,17 @@ def test_a_way_down_cut_off_at_a_threshold_is_the_descent_at_it(tree, seed, rule
     np.testing.assert_allclose(said, wanted_log_probs.exp().numpy())
 
 
+def test_a_detector_that_tells_one_path_alone_goes_down_it():
+    probs = torch.zeros(2, 6)
+    probs[0, [ANIMAL, DOG, POODLE]] = torch.tensor([0.8, 0.6, 0.3])
+    probs[1, CAR] = 0.5
+    path, said = way_down(probs.log(), SMALL)
+    assert path.tolist() == [[ANIMAL, DOG, POODLE], [CAR, -1, -1]]
+    torch.testing.assert_close(said, torch.tensor([[0.8, 0.6, 0.3], [0.5, 0, 0]], dtype=said.dtype))
+    vague, _ = way_down(torch.tensor([[0.8, 0.0, 0.0, 0.6, 0.0, 0.0]]).log(), SMALL)
+    assert vague.tolist() == [[ANIMAL, DOG, -1]]  # told no further
+
+
 # ---------------------------------------------------------------------- matching by place
 
 

@@ -129,7 +129,7 @@ def name_boxes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], se
 def way_down(log_probs: Tensor, tree: WordTree) -> tuple[Tensor, Tensor]:
     """The likeliest child at each step from the root, and Pr of each: log Pr, float [n, nodes] -> int64 [n, depth],
     -1 past the end, and float [n, depth], 0 there."""
-    ends, _ = descend(log_probs, tree, 0.0)
+    ends, _ = descend(log_probs.clamp(min=-1e4), tree, 0.0)  # finite where a detector tells one path alone
     depths, parents = (torch.from_numpy(column.copy()).to(ends.device) for column in (tree.depths, tree.parents))
     path = ends.new_full((len(ends), int(tree.depths.max()) + 1), -1)
     row = torch.arange(len(ends), device=ends.device)
@@ -137,7 +137,8 @@ def way_down(log_probs: Tensor, tree: WordTree) -> tuple[Tensor, Tensor]:
         path[row, depths[ends]] = ends
         ends = parents[ends]
         row, ends = row[ends >= 0], ends[ends >= 0]
-    return path, log_probs.gather(1, path.clamp(min=0)).exp().masked_fill(path < 0, 0.0)
+    probs = log_probs.gather(1, path.clamp(min=0)).exp().masked_fill(path < 0, 0.0)
+    return path.masked_fill(probs == 0, -1), probs
 
 
 def _device(model: nn.Module) -> torch.device:

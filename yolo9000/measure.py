@@ -98,10 +98,10 @@ def evaluate_run(
     """Every figure of the test sources of a run; docs/evaluation.md says what each is.
 
     Boxes: COCO's twelve figures, "voc" and "voc07" (AP at IoU .5 by area and by eleven points, mean over classes with
-    truths); "expanded/AP50" where classes stand above one another; "descent/AP50" and "descent/above/AP50", of answers
+    truths); "expanded/AP50" where classes stand above one another; "descent/voc" and "descent/above/voc", of answers
     with ancestor credit; "openimages" where there are groups or verified image labels; "shared/AP50" and
-    "never_boxed/AP50" where a training source has boxes. Names: "top1", "top5", and the same over "leaves/" and by
-    "darknet/". And "images_per_second" of the model, without reading.
+    "never_boxed/AP50" where a training source has boxes; "images_per_second" of the model, without reading. Names:
+    "top1", "top5", and the same over "leaves/" and by "darknet/". Both: "called/exact" and its kin, of the confusion.
 
     Args:
         model: a detector, or a classifier for sources of names; the sources' labels are on its tree.
@@ -171,7 +171,7 @@ def labels_on(source: Source, tree: WordTree) -> LabelMap:
         labels.nodes_on(tree)
     except WordTreeError as fault:
         raise WordTreeError(
-            f"test source {source.name!r} with this model: {fault}; or evaluate weights that learnt these labels"
+            f"{source.use} source {source.name!r} with this model: {fault}; or take weights that learnt these labels"
         ) from None
     return labels
 
@@ -639,7 +639,7 @@ BOX_KINDS = ("coco", "lvis", "voc", "imagenet-det", "yolo", "openimages", "darkn
 def _boxed_nodes(run: RunFile, tree: WordTree) -> list[int]:
     """The nodes that a training source of a kind with boxes names."""
     given: list[Source] = [source for source in run.used("train") if source.kind in BOX_KINDS]
-    return sorted({int(node) for source in given for node in source.own_labels().nodes_on(tree)})
+    return sorted({int(node) for source in given for node in labels_on(source, tree).nodes_on(tree)})
 
 
 def _device(model: Network | Borrowed) -> torch.device:
