@@ -57,6 +57,31 @@ def test_a_sampler_that_starts_later_is_the_tail_of_one_that_starts_first(parts,
     assert JointSampler(lengths, parts, batch, steps, seed=seed).batch_at(steps - 1) == whole[-1]
 
 
+@given(shares, st.integers(1, 6), st.integers(1, 6), st.integers(0, 12), st.integers(0, 5))
+@settings(deadline=None, max_examples=60)
+def test_the_ranks_together_make_the_batch_each_its_part_in_the_batchs_ratio(parts, ranks, each, start, seed):
+    lengths, batch = [7 + source for source in range(len(parts))], ranks * each
+    whole = JointSampler(lengths, parts, batch, 12, start, seed)
+    made = [JointSampler(lengths, parts, batch, 12, start, seed, rank, ranks) for rank in range(ranks)]
+    assert sorted(slot for one in made for slot in one.slots) == list(range(batch))
+    for picked, *own in zip(whole, *made, strict=True):
+        for one, some in zip(made, own, strict=True):
+            assert some == [picked[slot] for slot in one.slots]
+        for source in range(len(parts)):
+            counts = [sum(which == source for which, _ in some) for some in own]
+            assert max(counts) - min(counts) <= 1
+
+
+def test_the_flips_of_a_picture_are_those_of_its_place_in_the_whole_batch():
+    images = torch.arange(8 * 3 * 2 * 2, dtype=torch.uint8).view(8, 3, 2, 2)
+    targets = [{"labels": torch.tensor([number])} for number in range(8)]
+    whole, _ = mirrored(images, targets, seed=3)
+    for part in range(4):
+        some, _ = mirrored(images[part::4], targets[part::4], 3, part, 4)
+        assert torch.equal(some, whole[part::4])
+    assert not torch.equal(whole, images)
+
+
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(2, 16))
 @settings(deadline=None, max_examples=40)
 def test_each_source_is_walked_through_whole_before_any_picture_comes_again(first, second, batch):

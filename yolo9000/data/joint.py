@@ -48,10 +48,10 @@ class JointSampler(Sampler[list[tuple[int, int]]]):
         slots: the places of the batch that are made here, rank, rank + ranks, ...
 
     Example:
-        >>> list(JointSampler([3, 9], [1, 1], batch=4, steps=1))
-        [[(0, 2), (0, 0), (1, 1), (1, 3)]]
-        >>> [list(JointSampler([3, 9], [1, 1], batch=4, steps=1, rank=rank, ranks=2)) for rank in (0, 1)]
-        [[[(0, 2), (1, 1)]], [[(0, 0), (1, 3)]]]
+        >>> batch = JointSampler([3, 9], [1, 1], batch=4, steps=1).batch_at(0)
+        >>> ranks = [JointSampler([3, 9], [1, 1], batch=4, steps=1, rank=rank, ranks=2) for rank in (0, 1)]
+        >>> [list(one) for one in ranks] == [[batch[0::2]], [batch[1::2]]]
+        True
     """
 
     def __init__(
