@@ -62,7 +62,8 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
         raise WordTreeError(f"no weights {str(file)!r}; give a weights.safetensors that `yolo9000 train` wrote")
     try:
         with safe_open(file, framework="pt", device=device) as opened:
-            header = json.loads((opened.metadata() or {}).get("yolo9000", "null"))
+            text = (opened.metadata() or {}).get("yolo9000", "null")
+            header = json.loads(text)
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as fault:
         raise _unreadable(file, str(fault)) from None
@@ -77,7 +78,7 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
         )
     if version > 1:
         cpu = {key: value.cpu() for key, value in tensors.items()}
-        if header.get("sha256") != _hash(cpu, header):
+        if header.get("sha256") != _hash(cpu, header) or text != json.dumps(header):
             raise _unreadable(file, "its checksum does not match its content: it was damaged or changed")
     return tensors, header
 

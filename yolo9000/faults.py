@@ -80,6 +80,22 @@ def finite(tensors: Any) -> bool:
     return bool(torch.stack([one.cpu() for one in sums]).isfinite().all()) if sums else True
 
 
+def explained(fault: RuntimeError) -> RuntimeError | WordTreeError:
+    """Short memory as people read it; any other error of torch's as it is."""
+    text = str(fault).splitlines()[0] if str(fault) else ""
+    if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return WordTreeError(
+            f"a step does not fit in memory ({text}); begin again in another folder with a smaller batch, accumulate=2 "
+            "or more, or smaller sizes"
+        )
+    if "DataLoader worker" in text:
+        return WordTreeError(
+            f"a process that reads pictures has ended ({text}), as it does where memory is short; give fewer workers, "
+            "and the run goes on from its last checkpoint"
+        )
+    return fault
+
+
 class Kept:
     """What a forward pass changes in a network, its running statistics, as it was before the step."""
 

@@ -25,7 +25,7 @@ from .checkpoints import load_state, peek, read_tensors, save_model, save_tensor
 from .config import Config, config_of
 from .data.augment import recoloured
 from .engine import ALONE, Ranks, exchange, ranked
-from .faults import Faults, Kept, Moment, NotFinite, Unsound, finite, unsound, unsound_after
+from .faults import Faults, Kept, Moment, NotFinite, Unsound, explained, finite, unsound, unsound_after
 from .feeds import Batch, EmbeddedFeed, Feed, Phase, RecordsFeed
 from .files import FULL, named, sync, write_text
 from .hardware import autocast_of
@@ -89,6 +89,8 @@ def train(
             raise Stopped(_kept(directory), stops.number or signal.SIGINT) from None
         except OSError as fault:
             raise (named(fault, fault.filename or directory) if fault.errno in FULL else fault) from None
+        except RuntimeError as fault:
+            raise explained(fault) from None
 
 
 def _train(run: RunFile | None, directory: Path, config: Config, progress: bool, stops: Stops, ranks: Ranks) -> Run:
