@@ -64,7 +64,8 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
         with safe_open(file, framework="pt", device=device) as opened:
             text = (opened.metadata() or {}).get("yolo9000", "null")
             header = json.loads(text)
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
+            # copies: what lies in the file itself would keep it open, and its space on the disk taken
+            tensors = {key: opened.get_tensor(key).clone() for key in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as fault:
         raise _unreadable(file, str(fault)) from None
     if header is None:

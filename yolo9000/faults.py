@@ -82,7 +82,7 @@ def finite(tensors: Any) -> bool:
 
 def explained(fault: RuntimeError) -> RuntimeError | WordTreeError:
     """Short memory as people read it; any other error of torch's as it is."""
-    text = str(fault).splitlines()[0] if str(fault) else ""
+    text = str(fault).strip().splitlines()[0].strip() if str(fault).strip() else ""
     if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in text:
         return WordTreeError(
             f"a step does not fit in memory ({text}); begin again in another folder with a smaller batch, accumulate=2 "
