@@ -15,14 +15,17 @@ from yolo9000 import models
 from yolo9000.cfg import Cfg
 from yolo9000.checkpoints import load_model, save_model
 from yolo9000.config import config_of
+from yolo9000.convert import convert
 from yolo9000.data.augment import AUGMENTATIONS
 from yolo9000.feeds import Phase, RecordsFeed
+from yolo9000.inference import fuse
 from yolo9000.loss import RULES
 from yolo9000.recipes import ABLATIONS, recipe, recipes, switched
 from yolo9000.reports import Progress
 from yolo9000.runfile import read_run, shares
 from yolo9000.schedule import learning_rate, rate_of
 from yolo9000.training import Trainer
+from yolo9000.weights import load_weights
 
 # recipe: learnable numbers and billions of operations at its size, as counted from the official cfgs; and its cfg
 KNOWN = {
@@ -336,6 +339,30 @@ def test_an_offset_may_leave_its_cell_and_a_direct_centre_may_not():
     direct, offset = (decode(raw, torch.ones(1, 2), location)[0, 0, 0, 0] for location in ("direct", "offset"))
     assert direct[:2].tolist() == pytest.approx([0.5, 0.5])
     assert offset[:2].tolist() == pytest.approx([15.25, 15.25])
+
+
+@pytest.mark.parametrize("name", ["batch-norm", "location-prediction", "anchors", "passthrough"])
+def test_a_network_without_a_step_detects_fused_as_it_does_whole_and_no_cfg_lies_about_it(name, tmp_path):
+    _, model = small(without=[name])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    model.eval().threshold = 0.0
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
+    file = save_model(tmp_path / "net.safetensors", model)
+    whole = model([image])[0]
+    fused = fuse(load_model(file)[0])
+    fused.threshold = 0.0
+    torch.testing.assert_close(fused([image])[0]["boxes"], whole["boxes"], rtol=1e-3, atol=1e-2)
+    if name in ("location-prediction", "anchors"):
+        with pytest.raises(WordTreeError, match="which no cfg can say"):
+            convert(file, tmp_path / "net.weights")
+        assert not (tmp_path / "net.weights").exists()
+    else:
+        convert(file, tmp_path / "net.weights")
+        again = models.from_cfg(tmp_path / "net.cfg")
+        load_weights(again, tmp_path / "net.weights")
+        torch.testing.assert_close(again.eval().raw(image[None]), model.raw(image[None]), rtol=1e-4, atol=1e-5)
 
 
 def test_without_priors_the_nearest_shape_predicted_answers():

@@ -66,6 +66,10 @@ def convert(
         model = load(source, cfg, tree, names)
     if out.suffix == ".safetensors":
         return [save_model(out, model, about=_about(source.name, model.origin))]
+    if isinstance(model, Detector) and model.head.location != "direct":
+        raise WordTreeError(
+            f"{str(source)!r} tells boxes by {model.head.location!r}, which no cfg can say; give a .safetensors"
+        )
     if upto is not None:
         return [save_weights(model, out, upto)]
     beside = _write_beside(model, out)
