@@ -131,7 +131,7 @@ def names_run(folder, **settings):
 def test_a_run_may_be_of_a_classifier_alone_and_start_the_next(tmp_path, one_thread):
     file = names_run(tmp_path)
     first = train(file, tmp_path / "low")
-    assert set(first.metrics) == {"seconds", "held/top1", "held/top5"}
+    assert {"seconds", "held/top1", "held/top5"} <= set(first.metrics)
     model = yolo9000.load(first.weights)
     assert isinstance(model, TreeClassifier)
     assert model.size == 32
