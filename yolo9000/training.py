@@ -174,8 +174,9 @@ class Trainer:
         size = max(config.classifier_sizes)
         classifier: Any = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
         self.classifier = classifier.to(self.device)
-        self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
+        self.model: Any = self.classifier
         if config.steps:
+            self.model = self._detector().to(self.device)
             self.model.exclusive = config.exclusive
             if config.image_label:
                 self.model.set_image_label(config.image_label)
