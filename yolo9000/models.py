@@ -269,7 +269,7 @@ def of_config(config: Config, tree: WordTree, anchors: Anchors) -> Detector:
     else:
         model = yolo9000(tree, anchors, **common)
     model.loss_rules = RULES[config.loss]
-    return model
+    return model.set_image_label(config.image_label) if config.image_label else model
 
 
 def priors_of(text: str) -> list[list[float]]:

@@ -174,12 +174,8 @@ class Trainer:
         size = max(config.classifier_sizes)
         classifier: Any = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
         self.classifier = classifier.to(self.device)
-        self.model: Any = self.classifier
-        if config.steps:
-            self.model = self._detector().to(self.device)
-            self.model.exclusive = config.exclusive
-            if config.image_label:
-                self.model.set_image_label(config.image_label)
+        self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
+        self.model.exclusive = config.exclusive
         if "/" in config.trunk:
             self._start_trunks()
         # convolutions are faster with channels last
@@ -229,7 +225,9 @@ class Trainer:
     def _detector(self) -> Any:
         config = self.config
         if config.detector != OWN:
-            return Borrowed(config.detector, self.tree, config.size)
+            borrowed = Borrowed(config.detector, self.tree, config.size)
+            borrowed.set_image_label(config.image_label or "score")
+            return borrowed
         if config.location == "image":
             anchors = [[1.0, 1.0]] * config.anchors  # boxes without priors
         else:
