@@ -107,13 +107,12 @@ def view(
     _, height, width = image.shape
     if how.place:
         left, top, w, h = _placed(width, height, size, how.jitter, random)
-        picture = place_image(image.float() / 255, int(w), int(h), int(left), int(top), size)
+        picture = place_image(image, int(w), int(h), int(left), int(top), size)
         scale, shift = [w / width, h / height], [left, top]
     else:
         left, top, right, bottom = _jittered(width, height, how.jitter, random)
         if how.exact:
-            picture = crop_image(image.float() / 255, left, top, right - left, bottom - top)
-            picture = resize_image(picture, size, size)
+            picture = resize_image(_floats(crop_image(image, left, top, right - left, bottom - top)), size, size)
         else:
             picture = _cropped(image, left, top, right, bottom, size)
         scale = [size / (right - left), size / (bottom - top)]
@@ -143,9 +142,9 @@ def classifier_view(image: Tensor, size: int, how: Augmentation, random: torch.G
     moved = how.crop != (1.0, 1.0)
     dx, dy = (_uniform(random, -far, far) if moved else 0.0 for far in (far_x, far_y))
     if not how.exact and scale < 1:
-        image = tv.resize(image, [max(1, round(height * scale)), max(1, round(width * scale / aspect))], antialias=True)
+        image = _resized(image, max(1, round(width * scale / aspect)), max(1, round(height * scale)))
         scale = aspect = 1.0
-    picture = rotate_crop_image(image.float() / 255, angle, scale, size, size, dx, dy, aspect)
+    picture = rotate_crop_image(_floats(image), angle, scale, size, size, dx, dy, aspect)
     if how.mirror and _uniform(random, 0, 1) < 0.5:
         picture = tv.horizontal_flip(picture)
     return _bytes(picture)
@@ -167,14 +166,17 @@ def recoloured(images: Tensor, changes: Tensor) -> Tensor:
 
 def crop_image(image: Tensor, dx: int, dy: int, width: int, height: int) -> Tensor:
     """The window whose corner is at dx, dy; what lies outside repeats the border."""
-    rows = (torch.arange(height) + dy).clamp(0, image.shape[1] - 1)
-    columns = (torch.arange(width) + dx).clamp(0, image.shape[2] - 1)
-    return image[:, rows[:, None], columns]
+    _, h, w = image.shape
+    x0, y0 = min(max(dx, 0), w - 1), min(max(dy, 0), h - 1)
+    x1, y1 = max(min(dx + width, w), x0 + 1), max(min(dy + height, h), y0 + 1)
+    left, top = min(max(x0 - dx, 0), width - 1), min(max(y0 - dy, 0), height - 1)
+    return _bordered(image[:, y0:y1, x0:x1], left, top, width, height)
 
 
 def resize_image(image: Tensor, width: int, height: int) -> Tensor:
     """Bilinear, corner on corner, from two rows and two columns whatever the scale."""
-    return torch.nn.functional.interpolate(image[None], (height, width), mode="bilinear", align_corners=True)[0]
+    batch = image[None].contiguous(memory_format=torch.channels_last)  # twice as fast on the CPU
+    return torch.nn.functional.interpolate(batch, (height, width), mode="bilinear", align_corners=True)[0]
 
 
 def rotate_crop_image(
@@ -189,10 +191,10 @@ def rotate_crop_image(
 
 def place_image(image: Tensor, width: int, height: int, dx: int, dy: int, size: int) -> Tensor:
     """The picture at width x height pixels, its corner at dx, dy of a grey square; what lies outside is cut."""
-    x = torch.arange(width) / width * image.shape[2]
-    y = (torch.arange(height) / height * image.shape[1])[:, None]
-    laid = _sample(image, x.expand(height, width), y.expand(height, width))
-    canvas = image.new_full((3, size, size), 0.5)
+    _, h, w = image.shape
+    # pixel i reads at i * w / width: with one more row and column on both sides, corners lie on corners
+    laid = resize_image(_floats(_bordered(image, 0, 0, w + 1, h + 1)), width + 1, height + 1)
+    canvas = laid.new_full((size, size, 3), 0.5).permute(2, 0, 1)
     left, top, right, bottom = max(0, dx), max(0, dy), min(size, dx + width), min(size, dy + height)
     if right > left and bottom > top:
         canvas[:, top:bottom, left:right] = laid[:, top - dy : bottom - dy, left - dx : right - dx]
@@ -254,19 +256,36 @@ def _cropped(image: Tensor, left: int, top: int, right: int, bottom: int, size: 
     to_x, to_y = size / (right - left), size / (bottom - top)
     a, b = min(size - 1, round((x0 - left) * to_x)), min(size - 1, round((y0 - top) * to_y))
     c, d = max(a + 1, round((x1 - left) * to_x)), max(b + 1, round((y1 - top) * to_y))
-    inner: Tensor = tv.resize(image[:, y0:y1, x0:x1], [d - b, c - a], antialias=True)
-    if inner.shape[1:] == (size, size):
-        return inner
-    whole = inner.new_empty(3, size, size)
-    whole[:, b:d, a:c] = inner
-    whole[:, b:d, :a], whole[:, b:d, c:] = inner[:, :, :1], inner[:, :, -1:]
-    whole[:, :b], whole[:, d:] = whole[:, b : b + 1], whole[:, d - 1 : d]
+    return _bordered(_resized(image[:, y0:y1, x0:x1], c - a, d - b), a, b, size, size)
+
+
+def _resized(image: Tensor, width: int, height: int) -> Tensor:
+    """By torchvision, antialiased, as bytes that lie pixel by pixel: that form it resizes fastest."""
+    batch = image[None].contiguous(memory_format=torch.channels_last)
+    return tv.resize(batch, [height, width], antialias=True)[0]  # type: ignore[no-any-return]
+
+
+def _bordered(image: Tensor, left: int, top: int, width: int, height: int) -> Tensor:
+    """The picture on one of width x height, its corner at left, top; what lies around it repeats its border."""
+    channels, h, w = image.shape
+    if (h, w) == (height, width):
+        return image
+    right, bottom = left + w, top + h
+    whole = image.new_empty(height, width, channels).permute(2, 0, 1)
+    whole[:, top:bottom, left:right] = image
+    whole[:, top:bottom, :left], whole[:, top:bottom, right:] = image[:, :, :1], image[:, :, -1:]
+    whole[:, :top], whole[:, bottom:] = whole[:, top : top + 1], whole[:, bottom - 1 : bottom]
     return whole
 
 
+def _floats(image: Tensor) -> Tensor:
+    """float in 0..1, from uint8 or from such."""
+    return image if image.is_floating_point() else image.float().div_(255)
+
+
 def _bytes(picture: Tensor) -> Tensor:
-    """uint8, from uint8 or from float in 0..1."""
-    return picture if picture.dtype == torch.uint8 else (picture * 255 + 0.5).to(torch.uint8)
+    """uint8, from uint8 or from float in 0..1, which is written to."""
+    return picture if picture.dtype == torch.uint8 else picture.mul_(255).add_(0.5).to(torch.uint8)
 
 
 def _uniform(random: torch.Generator, low: float, high: float) -> float:

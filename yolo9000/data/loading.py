@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -203,7 +204,7 @@ def limits_of(sources: Sequence[Records], share: float) -> list[int]:
 def load_batches(
     views: Views, keys: Keys, processes: int, damaged: Damaged, known: Sequence[Known]
 ) -> Iterator[tuple[Tensor, list[dict[str, Tensor]]]]:
-    """Batches in the order of the keys: uint8 [b, 3, size, size] and targets.
+    """Batches in the order of the keys: uint8 [b, 3, size, size], channels last, and targets.
 
     A target has "colours", float [3], where the colours are to change: `augment.recoloured` does it.
 
@@ -214,14 +215,33 @@ def load_batches(
         known: what each source knows; it yields to what an image itself was checked for.
     """
     loader: DataLoader[Any] = DataLoader(
-        views, batch_sampler=keys, num_workers=processes, collate_fn=list, worker_init_fn=as_worker,
+        views, batch_sampler=keys, num_workers=processes, collate_fn=_packed, worker_init_fn=as_worker,
         prefetch_factor=4 if processes else None,
     )  # fmt: skip
-    for made in loader:
-        for one in made:
-            damaged.note(one.source, one.bad)
-        targets = [_with_known(one.target, known[one.source]) for one in made]
-        yield torch.stack([one.image for one in made]), targets
+    for packed in loader:
+        for source, bad in zip(packed.sources, packed.bad, strict=True):
+            damaged.note(source, bad)
+        targets = [{key: torch.from_numpy(value) for key, value in one.items()} for one in packed.targets]
+        marked = [_with_known(one, known[source]) for one, source in zip(targets, packed.sources, strict=True)]
+        yield packed.images, marked
+
+
+class Packed(NamedTuple):
+    """A batch on its way from a worker: the pictures as one block of shared memory, the small arrays by value."""
+
+    images: Tensor  # uint8 [b, 3, size, size], channels last
+    targets: list[dict[str, np.ndarray]]
+    sources: list[int]
+    bad: list[list[tuple[str, str]]]
+
+
+def _packed(made: list[Made]) -> Packed:
+    """The pictures lie pixel by pixel, as they were made: nothing is turned round. One that could not be made is left
+    out; whoever notes what was bad then stops."""
+    pictures = [one.image.permute(1, 2, 0) for one in made if one.image.dim() == 3]
+    images = torch.stack(pictures).permute(0, 3, 1, 2) if pictures else torch.zeros(0)
+    targets = [{key: value.numpy() for key, value in one.target.items()} for one in made]
+    return Packed(images, targets, [one.source for one in made], [one.bad for one in made])
 
 
 def _with_known(target: dict[str, Tensor], known: Known) -> dict[str, Tensor]:

@@ -411,7 +411,9 @@ def decode(data: bytes, name: str) -> Tensor:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            image.load()
+            pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert would copy
+            return torch.from_numpy(pixels).permute(2, 0, 1)
     except UnidentifiedImageError:
         raise WordTreeError(f"image {name!r} is in no known format; give a JPEG or PNG") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
