@@ -68,7 +68,7 @@ class Fed:
         given: the command line.
     """
 
-    fingerprint, labelled = "", True
+    fingerprint, labelled, damaged = "", True, None
 
     def __init__(self, network: str, given: argparse.Namespace) -> None:
         self.tree = tree_of(network)
@@ -108,6 +108,21 @@ class Fed:
 
     def about(self) -> str:
         """Nothing: nothing is saved."""
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Nothing was kept."""
+
+    def pictures(self, step: int) -> list[str]:
+        """Of no file."""
+        return []
+
+    def summary(self) -> str:
+        """Nothing."""
         return ""
 
     def report(self, *_: Any) -> dict[str, float]:

@@ -23,7 +23,8 @@ from torchvision.transforms.v2.functional import resize
 from wordtree import LabelMap, build_tree
 from yolo9000.data.augment import AUGMENTATIONS
 from yolo9000.data.embedded import pack
-from yolo9000.data.loading import Key, Views
+from yolo9000.data.joint import JointSampler
+from yolo9000.data.loading import Damaged, Key, Keys, Known, Views, load_batches
 from yolo9000.data.records import Records, Table
 
 DOG = "n02084071"
@@ -64,7 +65,13 @@ def main() -> None:
         records = pictures(Path(folder), 24, given.width, given.height)
         rows = range(len(records))
         loaders = {name: Views([records], how, 0, [0]) for name, how in AUGMENTATIONS.items()}
-        taken: dict[str, list[float]] = {name: [] for name in ("decode, resize", *loaders)}
+        taken: dict[str, list[float]] = {name: [] for name in ("decode, resize", *loaders, "paper, batched")}
+        damaged, known = Damaged(Path(folder) / "bad.csv", [0]), [Known(None, None)]
+        sampler = JointSampler([len(rows)], [1.0], 8, len(rows) // 8)
+
+        def batches(size: int) -> Keys:
+            return Keys(sampler, lambda step: size)
+
         for _ in range(given.rounds + 1):  # the first warms up
             for row in rows:
                 taken["decode, resize"].append(
@@ -72,6 +79,8 @@ def main() -> None:
                 )
                 for name, views in loaders.items():
                     taken[name].append(seconds(lambda: views[Key(0, row, row, given.size)]))  # noqa: B023
+            whole = seconds(lambda: list(load_batches(loaders["paper"], batches(given.size), 0, damaged, known)))
+            taken["paper, batched"] += [whole / len(rows)] * len(rows)
     alone = statistics.median(taken["decode, resize"][len(rows) :])
     print(f"{given.width} x {given.height} JPEG -> {given.size}, one core, load average {os.getloadavg()[0]:.1f}")
     for name, values in taken.items():
