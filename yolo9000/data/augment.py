@@ -234,8 +234,8 @@ def _sample(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def _jittered(width: int, height: int, jitter: float, random: torch.Generator) -> tuple[int, int, int, int]:
     """The corners of a crop, which may lie outside."""
     dw, dh = int(width * jitter), int(height * jitter)
-    left, right = int(_uniform(random, -dw, dw)), int(_uniform(random, -dw, dw))
-    top, bottom = int(_uniform(random, -dh, dh)), int(_uniform(random, -dh, dh))
+    drawn = torch.rand(4, generator=random, dtype=torch.float64).tolist()
+    left, right, top, bottom = (int(-far + 2 * far * one) for far, one in zip((dw, dw, dh, dh), drawn, strict=True))
     return left, top, width - right, height - bottom
 
 
