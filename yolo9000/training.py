@@ -175,7 +175,8 @@ class Trainer:
         classifier: Any = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
         self.classifier = classifier.to(self.device)
         self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
-        self.model.exclusive = config.exclusive
+        if config.steps:
+            self.model.exclusive = config.exclusive
         if "/" in config.trunk:
             self._start_trunks()
         # convolutions are faster with channels last
