@@ -320,6 +320,18 @@ def test_what_a_source_does_not_know_is_no_negative(kind):
     assert float(ours.head.classes.bias.grad.abs().sum()) == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["retinanet", "fcos", "ssd"])
+def test_a_network_that_went_astray_has_a_loss_that_is_no_number(kind):
+    """The training loop tells of that, and keeps the last good weights; nothing else fails before."""
+    ours = attach(tiny(kind, 1), TREE).train()
+    with torch.no_grad():
+        for parameter in ours.model.backbone.parameters():
+            parameter.fill_(torch.nan)
+    losses = ours(IMAGES[:2], [scene([2]), {"labels": torch.tensor([5])}])
+    assert losses["image_label"].isnan()
+    assert [len(one["boxes"]) for one in ours.eval()(IMAGES[:1])] == [0]
+
+
 @given(seed=seeds)
 @settings(max_examples=20)
 def test_softening_a_logit_scales_its_cost_as_background_and_the_slope(seed):

@@ -100,13 +100,17 @@ class DenseTreeDetector(TreeDetector):
         return x
 
     def best(self, log_objectness: Tensor, levels: list[int], threshold: float) -> tuple[Tensor, Tensor]:
-        """Each level's candidates above a threshold. float [b, anchors] -> image, anchor: int64 [n], ascending."""
+        """Each level's candidates above a threshold, all where it is negative.
+
+        float [b, anchors] -> image, anchor: int64 [n], ascending.
+        """
         places = []
         first = 0
         for anchors in levels:
             part = log_objectness[:, first : first + anchors]
             values, at = part.topk(min(self.candidates, anchors), dim=1)
-            image, rank = (values.exp() > threshold).nonzero(as_tuple=True)
+            every = torch.ones_like(values, dtype=torch.bool)  # what is no number too: the loss will tell of it
+            image, rank = (values.exp() > threshold if threshold >= 0 else every).nonzero(as_tuple=True)
             places.append(image * log_objectness.shape[1] + first + at[image, rank])
             first += anchors
         place = torch.cat(places).sort().values

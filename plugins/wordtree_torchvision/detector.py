@@ -248,6 +248,7 @@ class TreeDetector(nn.Module):
     def likeliest(self, log_objectness: Tensor, x: Tensor, label: Tensor) -> Tensor:
         """Which box of an image is likeliest to hold its label, the first of equals (paper section 4). -> int64 []."""
         total = log_objectness + self.head.classes.log_prob_at(x, label.expand(len(x))).to(log_objectness)
+        total = total.nan_to_num(nan=-torch.inf)  # a network that went astray is the training loop's to tell of
         place = torch.arange(len(total), device=total.device)
         return torch.where(total == total.max(), place, len(total)).min()
 
