@@ -10,8 +10,8 @@ from conftest import ALONE
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "detector.py"
 
 
-def run(*words: str) -> str:
-    arguments = [sys.executable, str(SCRIPT), "--small", "--rounds", "1", *words]
+def run(*words: str, script: Path = SCRIPT) -> str:
+    arguments = [sys.executable, str(script), "--small", "--rounds", "1", *words]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=900, env=ALONE)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -25,6 +25,14 @@ def test_the_benchmark_runs_on_a_toy_network_the_gpu_part_too():
     assert "all 28269 channels" in told
     assert re.search(r"64 float32 +eager +batch +1: network .* floor", told)
     assert re.search(r"96 float32 +CUDA graph +batch +2: network .* floor", told)
+
+
+def test_a_joint_step_is_timed_by_the_training_loop_itself():
+    told = run("--only", "9418", "9418-rows", script=SCRIPT.parent / "joint_step.py")
+    assert "load average" in told.splitlines()[0]
+    for network in ("20", "9418", "9418-rows"):
+        assert re.search(rf"step +{network} +[\d.]+ ms .* ratio to 20 flat classes [\d.]+", told)
+    assert "floor    trunk" in told
 
 
 def test_the_original_program_and_its_fork_are_given_their_files_and_their_times_are_read(tmp_path):
