@@ -198,7 +198,7 @@ def unfinished(tmp_path_factory):
 
 def test_a_checkpoint_says_what_its_run_depends_on(unfinished):
     _, header = read_tensors(unfinished / "checkpoint.safetensors")
-    assert header["versions"] == versions()
+    assert versions().items() <= header["versions"].items()
     assert {"torch", "torchvision", "yolo9000", "python", "threads"} <= header["versions"].keys()
     assert header["config"]["steps"] == SHORT["steps"]
     assert len(header["tree"]) == 64
