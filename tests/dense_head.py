@@ -24,6 +24,7 @@ class DenseHead(nn.Module):
     def __init__(self, tree: WordTree, anchors: Tensor) -> None:
         super().__init__()
         self.register_buffer("anchors", anchors.float().clone())
+        self.location = "direct"
         self.classes = DenseClasses(tree)
 
     def forward(self, dense: Tensor) -> Region:

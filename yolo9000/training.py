@@ -335,6 +335,7 @@ class Trainer:
                 self.save_checkpoint()
                 if module is self.model and self.ranks.first:
                     self.save_weights()
+                self.ranks.any(False)  # all say what rank 0 has written by then
                 raise KeyboardInterrupt
             if self.step % config.checkpoint_every == 0 or within + 1 == phase.steps:
                 self.save_checkpoint()
