@@ -351,6 +351,7 @@ def test_a_disk_that_is_really_full_leaves_the_last_checkpoint_and_the_run_goes_
     assert found["done"]
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_met_like_a_full_disk(tmp_path):
     found = outcome(tmp_path, "limit")
     assert "checkpoint.safetensors" in found["said"]

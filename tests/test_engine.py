@@ -169,6 +169,7 @@ def test_two_ranks_equal_one_process_that_accumulates_the_two_halves(halves, tmp
     assert done.stdout.count("run folder:") == 1
 
 
+@pytest.mark.slow
 def test_two_ranks_on_files_equal_one_process_and_list_the_images_that_either_could_not_use(
     tmp_path, monkeypatch, one_thread
 ):

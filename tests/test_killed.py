@@ -32,6 +32,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     assert len(found) == 4
 
 
+@pytest.mark.slow
 def test_a_run_with_worker_processes_killed_at_random_moments_ends_with_the_same_bytes_and_leaves_no_orphan(tmp_path):
     run = joint(tmp_path, steps=8, workers=2)
     task = {"folder": str(tmp_path / "out"), "whole": str(tmp_path / "whole"), "train": {"data": str(run)}}

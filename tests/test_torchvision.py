@@ -706,6 +706,7 @@ def test_deepest_known_nodes_do_not_overlap():
     assert deepest(torch.ones(7).bool(), TREE) == [3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_cost_runs_and_counts_a_naive_head():
     """Its smallest form; RetinaNet's naive head is the one that motivates the lean one."""
     words = ["--size", "64", "--batch", "2", "--boxes", "5", "--no-memory", "--rounds"]
