@@ -8,6 +8,7 @@ import pytest
 import torch
 import wordtree_torchvision
 from conftest import TINY, command
+from tiny_detectors import tiny
 from torch import nn
 
 import yolo9000
@@ -16,7 +17,11 @@ from wordtree.plugins import Detector
 from yolo9000 import measure
 from yolo9000.borrowed import Borrowed
 from yolo9000.choice import Choice
+from yolo9000.config import config_of
 from yolo9000.evaluation import score_nodes
+from yolo9000.hardware import autocast_of
+from yolo9000.reports import Progress
+from yolo9000.training import Trainer
 
 NAME = "torchvision/ssdlite320_mobilenet_v3_large"
 TREE = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
@@ -96,6 +101,55 @@ def test_the_names_of_an_image_are_those_of_its_best_boxes(monkeypatch):
         np.testing.assert_allclose(row, (objectness[:, None] * probs).amax(0).numpy(), rtol=1e-5)
 
 
+@pytest.fixture
+def little():
+    """RetinaNet on two convolutions, offered by name."""
+    one = Detector("little", lambda tree: wordtree_torchvision.attach(tiny("retinanet", 1), tree))
+    added = plugins.register(SimpleNamespace(register_detectors=hookimpl(lambda: [one])))
+    yield "little"
+    plugins.unregister(added)
+
+
+def weights_of(trainer, bar, stopped=lambda: False):
+    trainer.train(bar, stopped)
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def test_its_trunk_learns_names_before_boxes(little, tmp_path):
+    config = config_of({**OPTIONS, "joint": True, "detector": little, "size": 64, "sizes": [64]})
+    trainer = Trainer(config, tmp_path)
+    phases, start = [], trainer._start_from_classifier
+    drawn = [value.clone() for value in trainer.model.trunk.parameters()]
+
+    def note():
+        phases.append(trainer.step)
+        assert all(map(torch.equal, drawn, trainer.model.trunk.parameters()))  # as it was drawn until now
+        learned = [value.clone() for value in trainer.classifier.trunk.parameters()]
+        start()
+        assert all(map(torch.equal, learned, trainer.model.trunk.parameters()))
+        assert not any(map(torch.equal, drawn, learned))
+
+    trainer._start_from_classifier = note
+    with Progress(enabled=False) as bar:
+        trainer.train(bar, lambda: False)
+    assert phases == [TINY["classifier_steps"]]
+    assert trainer.step == TINY["classifier_steps"] + OPTIONS["steps"]
+
+
+@pytest.mark.parametrize("at", [2, 6])
+def test_a_run_of_it_that_was_stopped_in_either_phase_goes_on_as_if_it_never_had(at, little, tmp_path):
+    config = config_of({**OPTIONS, "joint": True, "detector": little, "size": 64, "sizes": [64]})
+    with Progress(enabled=False) as bar:
+        whole = weights_of(Trainer(config, tmp_path / "whole"), bar)
+        first = Trainer(config, tmp_path / "parts")
+        with pytest.raises(KeyboardInterrupt):
+            first.train(bar, lambda: first.step >= at)
+        second = Trainer(config, tmp_path / "parts")
+        assert second.step == at
+        parts = weights_of(second, bar)
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
 class Stranger(nn.Module):
     """One box for every image, a dog by .6 of an animal; the contract, and nothing else."""
 
@@ -123,12 +177,15 @@ def register_detectors():
     return [Detector("stranger", Stranger)]
 
 
-def test_a_detector_that_has_the_contract_alone_is_scored_by_its_paths():
+def test_a_detector_that_has_the_contract_alone_is_scored_by_its_paths(tmp_path):
     name = plugins.register(sys.modules[__name__])
     try:
         model = Borrowed("stranger", TREE, 96)
+        trainer = Trainer(config_of({**OPTIONS, "joint": True, "detector": "stranger"}), tmp_path)
     finally:
         plugins.unregister(name)
+    assert model.trunk is None
+    assert trainer.classifier_steps == 0  # there is nothing that could learn names alone
     losses = model.train()(torch.rand(1, 3, 9, 9), [{}])
     assert {key: float(loss.detach()) for key, loss in losses.items()} == {
         "box": 1.0, "objectness": 4.0, "tree": 2.0, "image_label": 0.0,
@@ -139,3 +196,11 @@ def test_a_detector_that_has_the_contract_alone_is_scored_by_its_paths():
     assert model.inner.tree_threshold == 0.0
     model(torch.rand(1, 3, 64, 64), choice=Choice(0.7))
     assert model.inner.tree_threshold == 0.7
+
+
+def test_on_a_processor_it_is_trained_in_float32_unless_asked_otherwise():
+    here = torch.device("cpu")
+    with autocast_of("auto", here, own=False)():
+        assert not torch.is_autocast_enabled("cpu")
+    with autocast_of("bfloat16", here, own=False)():
+        assert torch.is_autocast_enabled("cpu")

@@ -59,6 +59,12 @@ class Borrowed(nn.Module):
         return self._detect(images, self.threshold, self.tree_threshold if sure is None else sure)
 
     @property
+    def trunk(self) -> Any:
+        """What of the detector can learn names before it detects: a module, images float [b, 3, h, w] in 0..1 -> maps
+        [b, channels, h', w'], with its `channels`; None of one that offers no `trunk`."""
+        return getattr(self.inner, "trunk", None)
+
+    @property
     def exclusive(self) -> bool:
         """Whether a label denies the siblings that its source does not know, of a detector that asks."""
         return bool(getattr(self.inner, "exclusive", False))

@@ -21,8 +21,8 @@ class Config:
     """The demo's run: what `yolo9000 train --joint` does with no other argument.
 
     Attributes:
-        detector: whose network it is: "yolo9000", or a plug-in's by its name, as `wordtree plugins` lists them; those
-            start with boxes and names at once.
+        detector: whose network it is: "yolo9000", or a plug-in's by its name, as `wordtree plugins` lists them; one
+            that offers no trunk starts with boxes and names at once.
         joint: learn from image labels beside the boxes; False is detection data only.
         oracle: the same pictures with every box given: what joint training is measured against.
         seed: of weights, order and pictures.
@@ -62,7 +62,8 @@ class Config:
         trunk_frozen: of a trunk by name: its weights and batch-norm statistics stay as they are.
         loss: the reading of the loss: "paper", "darknet" or "darknet-2018".
         without: what a recipe's run was switched off, see `yolo9000.recipes.ABLATIONS`; the fields above say how.
-        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it; float32 there for a
+            plug-in's detector.
         compile: whether torch.compile makes trunk and neck faster, after a minute or more at the start.
         device: "cpu", "cuda", or "auto".
         workers: processes that make pictures, 0 for none; -1 for one a core.

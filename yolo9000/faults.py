@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wordtree import WordTreeError
 
+from .borrowed import OWN
 from .checkpoints import load_model, read_tensors, save_model, save_tensors, versions
 from .config import Config, config_of
 from .files import CannotWrite, whole, write_text
@@ -252,7 +253,7 @@ def replay(folder: str | Path, weights: str | Path | None = None) -> dict[str, A
     for part in range(parts):
         given = (tensors["images"][part::parts], targets[part::parts], record["step"] - 1, record["size"])
         batch, ready = ready_batch(*given, config.seed, here, rank + ranks * part, ranks * parts)
-        with autocast_of(config.precision, here)():
+        with autocast_of(config.precision, here, config.detector == OWN)():
             of_part: dict[str, Tensor] = model(batch, ready)
         (torch.stack(list(of_part.values())).sum() / parts).backward()
         losses = {key: losses.get(key, 0.0) + value.detach() / parts for key, value in of_part.items()}

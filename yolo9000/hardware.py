@@ -33,10 +33,14 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def autocast_of(precision: str, device: torch.device) -> Autocast:
+def autocast_of(precision: str, device: torch.device, own: bool = True) -> Autocast:
     """A context for forward passes. "auto" is bfloat16 on a GPU and on processors with instructions for it, where it
-    halves the time of a convolution; elsewhere float32."""
-    native = device.type == "cuda" or _computes_bfloat16()
+    halves the time of a convolution; elsewhere float32.
+
+    On a processor a network that is not our `own` stays in float32: there oneDNN's bfloat16 gradient of a depthwise
+    convolution that strides over a single cell, as SSDlite's last ones do in small pictures, holds what lay in memory.
+    """
+    native = device.type == "cuda" or (own and _computes_bfloat16())
     if precision == "bfloat16" or (precision == "auto" and native):
         return lambda: torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext

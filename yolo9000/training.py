@@ -4,6 +4,7 @@ A step depends on the config and its own number alone, so a run stopped anywhere
 Under torchrun each rank runs this loop on its part of every batch; `engine` has what they say to each other.
 """
 
+import copy
 import dataclasses
 import json
 import math
@@ -22,6 +23,7 @@ from wordtree import WordTreeError
 from . import models
 from .borrowed import OWN, Borrowed
 from .checkpoints import load_state, peek, read_tensors, save_model, save_tensors, versions
+from .classifier import TreeClassifier
 from .config import Config, config_of
 from .data.augment import recoloured
 from .engine import ALONE, Ranks, exchange, ranked
@@ -163,18 +165,14 @@ class Trainer:
         self.directory = directory
         self.ranks = ranks
         self.device = ranks.device(config.device)
-        self.autocast = autocast_of(config.precision, self.device)
+        self.autocast = autocast_of(config.precision, self.device, config.detector == OWN)
         self.feed = feed or EmbeddedFeed(config)
         self.labels, self.tree = self.feed.labels, self.feed.tree
-        self._check()
         self.step = 0  # of both phases together
         self.seconds = 0.0  # spent training, over all sittings
         torch.manual_seed(config.seed)
-        looks = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
-        size = max(config.classifier_sizes)
-        classifier: Any = models.darknet19(self.tree, size, normalized=config.normalized, **looks)  # type: ignore[arg-type]
-        self.classifier = classifier.to(self.device)
-        self.model: Any = self._detector().to(self.device) if config.steps else self.classifier
+        self.classifier, self.model = (one.to(self.device) for one in self._networks())
+        self._check()
         if config.steps:
             self.model.exclusive = config.exclusive
         if "/" in config.trunk:
@@ -223,12 +221,20 @@ class Trainer:
             raise named(fault, self.directory) from None
         tidy(self.directory)
 
-    def _detector(self) -> Any:
-        config = self.config
+    def _networks(self) -> tuple[Any, Any]:
+        """The classifier that learns names first, and the detector; one network twice where there is one alone."""
+        config, size = self.config, max(self.config.classifier_sizes)
         if config.detector != OWN:
             borrowed = Borrowed(config.detector, self.tree, config.size)
             borrowed.set_image_label(config.image_label or "score")
-            return borrowed
+            trunk = copy.deepcopy(borrowed.trunk)
+            return (borrowed if trunk is None else TreeClassifier(trunk, self.tree, size)), borrowed
+        looks: Any = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
+        classifier = models.darknet19(self.tree, size, normalized=config.normalized, **looks)
+        return classifier, self._detector() if config.steps else classifier
+
+    def _detector(self) -> Any:
+        config = self.config
         if config.location == "image":
             anchors = [[1.0, 1.0]] * config.anchors  # boxes without priors
         else:
@@ -247,8 +253,9 @@ class Trainer:
 
     @property
     def classifier_steps(self) -> int:
-        """Steps of the first phase; none without image labels, or for a plug-in's detector."""
-        return self.config.classifier_steps if self.feed.labelled and self.config.detector == OWN else 0
+        """Steps of the first phase; none without image labels, or for a plug-in's detector that offers no trunk."""
+        first = self.classifier is not self.model or not self.config.steps
+        return self.config.classifier_steps if self.feed.labelled and first else 0
 
     def train(self, bar: Progress, stopped: Callable[[], bool]) -> None:
         """Run what is left of both phases."""
@@ -415,11 +422,12 @@ class Trainer:
             one.average(self.average[key], keep)
 
     def _start_from_classifier(self) -> None:
-        """The trunk as it is, the head's classifier in every anchor (Darknet 2017-01, `oneoff`)."""
+        """The trunk as it is, and in a head of ours the classifier in every anchor (Darknet 2017-01, `oneoff`)."""
         self.average = {}
         if self.classifier_steps:
             self.model.trunk.load_state_dict(self.classifier.trunk.state_dict())
-            self.model.head.start_from(self.classifier.classes)
+            if self.config.detector == OWN:
+                self.model.head.start_from(self.classifier.classes)
 
     # ------------------------------------------------------------------ nothing lost
 

@@ -28,6 +28,7 @@ Detection = dict[str, Any]
 IMAGE_LABEL_OBJECTNESS = 0.3  # the paper's assumption of the overlap with a truth that has no box
 LIKELIEST = 128  # boxes an image among which the largest takes an image label, where that is the rule
 IGNORED = 0.5  # what lies in an ignored region by more than this share of itself is no background
+COARSE = 32  # pixels a cell, of the map that names are learned on
 KNOWN_OBJECTNESS = 0.01  # above it, a box that no truth claims is asked whether its source knows its class
 
 
@@ -96,6 +97,17 @@ class TreeDetector(nn.Module):
     def tree(self) -> WordTree:
         """The classes."""
         return self.head.classes.tree
+
+    @property
+    def trunk(self) -> "Backbone | None":
+        """What can learn names from whole images before the detector is trained; None where it was pretrained, or
+        takes no images much smaller than the detector's own (SSD300)."""
+        if self.head.knowledge is not None:
+            return None
+        try:
+            return Backbone(self.model)
+        except RuntimeError:  # the last layers of SSD300 find nothing left to read
+            return None
 
     @property
     def transform(self) -> Any:
@@ -259,6 +271,41 @@ class TreeDetector(nn.Module):
         losses = self.head.classes.loss(rows.x, rows.labels, known=known, reduction="none")
         losses = losses * rows.share
         return losses[: len(boxed.labels)].sum(), losses[len(boxed.labels) :].sum()
+
+
+class Backbone(nn.Module):
+    """A detector's own trunk as a classifier reads it: the coarsest of its maps whose cells are 32 pixels at most.
+
+    Args:
+        model: torchvision's detector; its `backbone` is shared.
+
+    Attributes:
+        channels: of the map.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        for name, value in (("mean", model.transform.image_mean), ("std", model.transform.image_std)):
+            self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
+        training = self.backbone.training
+        with torch.no_grad():
+            maps = self.backbone.eval()(torch.zeros(1, 3, 2 * COARSE, 2 * COARSE).to(next(model.parameters())))
+        self.backbone.train(training)
+        self.level = max((i for i, one in enumerate(levels_of(maps)) if one.shape[-1] >= 2), default=0)
+        self.channels: int = levels_of(maps)[self.level].shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float [b, 3, h, w], RGB in 0..1 -> [b, channels, h', w']."""
+        return levels_of(self.backbone((images - self.mean) / self.std))[self.level]
+
+
+def levels_of(maps: Tensor | dict[str, Tensor]) -> list[Tensor]:
+    """The maps that a backbone gives, finest first, of one that gives one alone too."""
+    return [maps] if isinstance(maps, Tensor) else list(maps.values())
 
 
 def checked(targets: Sequence[Target], images: Sequence[Tensor] | Tensor, tree: WordTree) -> list[Target]:
