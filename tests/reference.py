@@ -150,7 +150,7 @@ def region_loss(
 ) -> dict[str, Tensor]:
     """The paper's losses of one batch by loops over images, cells, anchors and truths.
 
-    image_label: the rule by which an image label finds its box: "score", "area" or "darknet".
+    image_label: the rule by which an image label finds its box: "score", "area", "objectness" or "darknet".
 
     raw: float64 [b, h, w, anchors, 5]; logits: float64 [b, h, w, anchors, nodes]; targets as for `region_losses`.
     Aims (IoU, .3) and choices (who is responsible) are numbers; the rest is differentiable in raw and logits.
@@ -175,6 +175,8 @@ def region_loss(
                 order = sorted(range(len(predictors)), key=[-raw[i][at][4].item() for at in predictors].__getitem__)
                 likeliest = [predictors[place] for place in order[:128]]
                 at = max(likeliest, key=areas.__getitem__)  # the first, which is the likeliest, of equals
+            if image_label == "objectness":
+                at = max(predictors, key=lambda place: raw[i][place][4].item())
             named = named + cross_entropy(logits[i][at], label, tree, target.get("known"))
             for other in predictors:
                 if image_label == "darknet" and other != at:

@@ -57,7 +57,7 @@ def test_the_rules_choose_differently_and_the_papers_is_the_default():
         for name in NAMES
     ]
     assert torch.equal(losses[0], plain)
-    assert len({float(loss.detach()) for loss in losses}) == 3
+    assert len({float(loss.detach()) for loss in losses}) == len(NAMES) == 4
 
 
 def test_the_largest_is_looked_for_among_the_likeliest_and_cut_at_the_images_edge():
@@ -139,6 +139,11 @@ def test_torchvisions_detectors_know_the_largest_box_too(kind):
     losses = ours([IMAGES[0]], [{"labels": torch.tensor([label])}])
     torch.testing.assert_close(losses["image_label"], pull(log_objectness[best]) - log_prob[best], rtol=1e-4, atol=1e-4)
     assert best != int((log_objectness + log_prob).argmax())  # another box than the paper's
+    ours.image_label = "objectness"
+    surest = int(log_objectness.argmax())
+    losses = ours([IMAGES[0]], [{"labels": torch.tensor([label])}])
+    wanted = pull(log_objectness[surest]) - log_prob[surest]
+    torch.testing.assert_close(losses["image_label"], wanted, rtol=1e-4, atol=1e-4)
     ours.image_label = "darknet"
     with pytest.raises(WordTreeError, match=r"no image-label rule 'darknet'; .*known: score, area"):
         ours([IMAGES[0]], [{"labels": torch.tensor([label])}])

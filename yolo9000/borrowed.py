@@ -59,10 +59,10 @@ class Borrowed(nn.Module):
         return self._detect(images, self.threshold, self.tree_threshold if sure is None else sure)
 
     @property
-    def trunk(self) -> Any:
-        """What of the detector can learn names before it detects: a module, images float [b, 3, h, w] in 0..1 -> maps
-        [b, channels, h', w'], with its `channels`; None of one that offers no `trunk`."""
-        return getattr(self.inner, "trunk", None)
+    def classifier(self) -> Any:
+        """What learns names before boxes: a module that shares the detector's parameters, images float [b, 3, h, w] in
+        0..1 and targets {"labels" int64 [1]} -> {"image_label": loss}; None of a detector that offers none."""
+        return getattr(self.inner, "classifier", None)
 
     @property
     def exclusive(self) -> bool:

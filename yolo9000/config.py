@@ -22,7 +22,7 @@ class Config:
 
     Attributes:
         detector: whose network it is: "yolo9000", or a plug-in's by its name, as `wordtree plugins` lists them; one
-            that offers no trunk starts with boxes and names at once.
+            without a `classifier` starts with boxes and names at once.
         joint: learn from image labels beside the boxes; False is detection data only.
         oracle: the same pictures with every box given: what joint training is measured against.
         seed: of weights, order and pictures.
@@ -47,7 +47,7 @@ class Config:
         sparse_head: a step of SGD touches only the rows of the classifier that it reads, the others catch up when they
             are read, see `sparse`: for vocabularies of tens of thousands of nodes.
         clip: the largest norm of a gradient, 0 for any.
-        image_label: which box takes an image label: "score", the paper's, "area" or "darknet", see
+        image_label: which box takes an image label: "score", the paper's, "area", "objectness" or "darknet", see
             `lossrules.with_image_label`; where left out as `loss` has it.
         exclusive: a label denies its siblings, those that its source does not know too, as a dog is no cat; False, for
             labels that overlap, leaves them out of the softmax.

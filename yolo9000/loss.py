@@ -203,9 +203,12 @@ def _chosen(classes: ClassLogits, truths: Truths, boxes: Tensor, objectness: Ten
     images = torch.tensor(truths.labelled, dtype=torch.int64, device=truths.image.device)
     if not len(images):
         return images, images, images, images
+    _, _, w, a = objectness.shape
     if rules.largest:
-        _, _, w, a = objectness.shape
         best = largest(cxcywh_to_xyxy(boxes[images]).flatten(1, 3).clamp(0, 1), objectness[images].flatten(1))
+        return images, best // (w * a), best // a % w, best % a
+    if rules.surest:
+        best = objectness[images].flatten(1).argmax(1)
         return images, best // (w * a), best // a % w, best % a
     odds = classes.log_odds(images, truths.image_labels)  # [labelled, h, w, a]
     if rules.single:

@@ -39,6 +39,7 @@ class LossRules:
             decides ties.
         single: whether objectness x Pr(label) is a float32, in which the first box is chosen where all underflow.
         largest: whether an image label goes to the largest of the likeliest objects, whatever they are.
+        surest: whether it goes to the likeliest object, whatever that is.
         ignores: whether the objectness in a target's "ignored" regions is left alone; Darknet knows no such regions.
         groups_stay: whether a truth that loses its predictor keeps the groups of its path that the later one has not.
         ends_at_hole: whether the first of Darknet's rows whose x is 0 ends an image's truths.
@@ -53,6 +54,7 @@ class LossRules:
     anchors_first: bool = False
     single: bool = False
     largest: bool = False
+    surest: bool = False
     ignores: bool = True
     groups_stay: bool = False
     ends_at_hole: bool = False
@@ -86,10 +88,12 @@ _SCORE: dict[str, Any] = {
     "anchors_first": False,
     "single": False,
     "largest": False,
+    "surest": False,
 }
 IMAGE_LABELS: dict[str, dict[str, Any]] = {
     "score": _SCORE,
     "area": _SCORE | {"largest": True},
+    "objectness": _SCORE | {"surest": True},
     "darknet": _SCORE | {"push_down": True, "single": True},
 }
 
@@ -100,6 +104,8 @@ def with_image_label(rules: LossRules, name: str) -> LossRules:
     - "score", the paper: the box of largest objectness x Pr(label); the others' objectness is left alone.
     - "area": the largest box, cut at the image's edge, of the 128 of highest objectness; the higher objectness on a
       tie. Detic's "max-size", which takes the largest of 128 proposals and asks no classifier (Zhou et al. 2022).
+    - "objectness": the box of highest objectness, whatever it is named: for images of one object each, where a detector
+      of many boxes would otherwise teach the name to whichever of them came near it by chance.
     - "darknet", the release of 2017-01: as "score", in float32, and the objectness of all others is pushed down.
 
     In each the chosen box takes the tree loss, and its objectness is pulled up to .3 where it is below.

@@ -4,7 +4,6 @@ A step depends on the config and its own number alone, so a run stopped anywhere
 Under torchrun each rank runs this loop on its part of every batch; `engine` has what they say to each other.
 """
 
-import copy
 import dataclasses
 import json
 import math
@@ -23,7 +22,6 @@ from wordtree import WordTreeError
 from . import models
 from .borrowed import OWN, Borrowed
 from .checkpoints import load_state, peek, read_tensors, save_model, save_tensors, versions
-from .classifier import TreeClassifier
 from .config import Config, config_of
 from .data.augment import recoloured
 from .engine import ALONE, Ranks, exchange, ranked
@@ -223,14 +221,13 @@ class Trainer:
 
     def _networks(self) -> tuple[Any, Any]:
         """The classifier that learns names first, and the detector; one network twice where there is one alone."""
-        config, size = self.config, max(self.config.classifier_sizes)
+        config = self.config
         if config.detector != OWN:
             borrowed = Borrowed(config.detector, self.tree, config.size)
             borrowed.set_image_label(config.image_label or "score")
-            trunk = copy.deepcopy(borrowed.trunk)
-            return (borrowed if trunk is None else TreeClassifier(trunk, self.tree, size)), borrowed
+            return borrowed.classifier or borrowed, borrowed
         looks: Any = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
-        classifier = models.darknet19(self.tree, size, normalized=config.normalized, **looks)
+        classifier = models.darknet19(self.tree, max(config.classifier_sizes), normalized=config.normalized, **looks)
         return classifier, self._detector() if config.steps else classifier
 
     def _detector(self) -> Any:
@@ -253,7 +250,7 @@ class Trainer:
 
     @property
     def classifier_steps(self) -> int:
-        """Steps of the first phase; none without image labels, or for a plug-in's detector that offers no trunk."""
+        """Steps of the first phase; none without image labels, or of a plug-in's detector without a classifier."""
         first = self.classifier is not self.model or not self.config.steps
         return self.config.classifier_steps if self.feed.labelled and first else 0
 
@@ -422,12 +419,12 @@ class Trainer:
             one.average(self.average[key], keep)
 
     def _start_from_classifier(self) -> None:
-        """The trunk as it is, and in a head of ours the classifier in every anchor (Darknet 2017-01, `oneoff`)."""
+        """The trunk as it is, the head's classifier in every anchor (Darknet 2017-01, `oneoff`); a plug-in's classifier
+        is the detector itself."""
         self.average = {}
-        if self.classifier_steps:
+        if self.classifier_steps and self.config.detector == OWN:
             self.model.trunk.load_state_dict(self.classifier.trunk.state_dict())
-            if self.config.detector == OWN:
-                self.model.head.start_from(self.classifier.classes)
+            self.model.head.start_from(self.classifier.classes)
 
     # ------------------------------------------------------------------ nothing lost
 
@@ -451,9 +448,11 @@ class Trainer:
                 f"begin again with a lower rate than {self.optimizer.param_groups[0]['lr']:.3g} in another folder"
             )
         sync(self.directory / "metrics.csv")  # its rows are not written again
-        tensors = {f"classifier.{key}": value for key, value in self.classifier.state_dict().items()}
-        if self.model is not self.classifier:
-            tensors |= {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors = {
+            f"{part}.{key}": value
+            for part, network in self._parts().items()
+            for key, value in network.state_dict().items()
+        }
         tensors |= {f"average.{key}": value for key, value in self.average.items()}
         module = self.classifier if self.step < self.classifier_steps else self.model
         names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -474,6 +473,13 @@ class Trainer:
             "feed": self.feed.state(),
         }
         save_tensors(self.checkpoint, tensors, header)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        """The networks that a checkpoint holds, each once: a plug-in's classifier is its detector."""
+        if self.config.detector != OWN:
+            return {"model": self.model}
+        alone = self.model is self.classifier
+        return {"classifier": self.classifier} if alone else {"classifier": self.classifier, "model": self.model}
 
     def _origin(self) -> dict[str, Any]:
         """What weights say of their training, the same wherever and however fast it was computed."""
@@ -521,9 +527,8 @@ class Trainer:
         for key, value in tensors.items():
             part, rest = key.split(".", 1)
             parts[part][rest] = value
-        load_state(self.classifier, parts["classifier"], str(self.checkpoint))
-        if self.model is not self.classifier:
-            load_state(self.model, parts["model"], str(self.checkpoint))
+        for part, network in self._parts().items():
+            load_state(network, parts[part], str(self.checkpoint))
         self.average = {key: value.to(self.device) for key, value in parts["average"].items()}
         self._loaded = parts["optimizer"]
         self.step, self.seconds = header["step"], header["seconds"]

@@ -28,7 +28,7 @@ Detection = dict[str, Any]
 IMAGE_LABEL_OBJECTNESS = 0.3  # the paper's assumption of the overlap with a truth that has no box
 LIKELIEST = 128  # boxes an image among which the largest takes an image label, where that is the rule
 IGNORED = 0.5  # what lies in an ignored region by more than this share of itself is no background
-COARSE = 32  # pixels a cell, of the map that names are learned on
+SMALL = 64  # pixels of a side, of images that names are learned from
 KNOWN_OBJECTNESS = 0.01  # above it, a box that no truth claims is asked whether its source knows its class
 
 
@@ -71,13 +71,13 @@ class TreeDetector(nn.Module):
         iou: the overlap above which relatives are suppressed.
         rule: of the descent, see `wordtree.nn.descend`.
         detections: at most so many an image, the best.
-        image_label: which box takes an image label: "score", the likeliest (the paper), or "area", the largest of the
-            128 of highest objectness.
+        image_label: which box takes an image label: "score", the likeliest (the paper), "area", the largest of the
+            128 of highest objectness, or "objectness", the one of highest objectness.
         exclusive: whether a label denies the siblings that its source does not know; without it they leave the softmax.
         candidates: of each level the boxes of highest objectness that are looked at; all where there are no levels.
     """
 
-    image_labels = ("score", "area")
+    image_labels = ("score", "area", "objectness")
 
     def __init__(self, model: Any, head: TreeHead) -> None:
         super().__init__()
@@ -99,15 +99,20 @@ class TreeDetector(nn.Module):
         return self.head.classes.tree
 
     @property
-    def trunk(self) -> "Backbone | None":
-        """What can learn names from whole images before the detector is trained; None where it was pretrained, or
-        takes no images much smaller than the detector's own (SSD300)."""
+    def classifier(self) -> "WholeImages | None":
+        """What learns names from whole images before boxes; None where the detector was pretrained, or takes no images
+        much smaller than its own (SSD300)."""
         if self.head.knowledge is not None:
             return None
+        whole, training = WholeImages(self), self.training
+        label = torch.zeros(1, dtype=torch.int64, device=whole.mean.device)
         try:
-            return Backbone(self.model)
+            whole.eval()(torch.zeros(1, 3, SMALL, SMALL).to(whole.mean), [{"labels": label}])
         except RuntimeError:  # the last layers of SSD300 find nothing left to read
             return None
+        finally:
+            self.train(training)
+        return whole
 
     @property
     def transform(self) -> Any:
@@ -136,8 +141,12 @@ class TreeDetector(nn.Module):
     ) -> tuple[ImageList, dict[str, Tensor], list[Target]]:
         """Lay images on the input and run the trunk: the batch, its features by level, the targets laid alike."""
         batch, placed = self.lay(images, targets)
+        return batch, self.features(batch), placed
+
+    def features(self, batch: ImageList) -> dict[str, Tensor]:
+        """What the trunk sees, by level."""
         features = self.model.backbone(batch.tensors)
-        return batch, {"0": features} if isinstance(features, Tensor) else features, placed
+        return {"0": features} if isinstance(features, Tensor) else features
 
     def lay(
         self, images: Sequence[Tensor] | Tensor, targets: list[Target] | None = None
@@ -158,6 +167,13 @@ class TreeDetector(nn.Module):
                 scale = target["ignored"].new_tensor([width / image.shape[-1], height / image.shape[-2]] * 2)
                 target["ignored"] = target["ignored"] * scale
         return batch, placed
+
+    def whole(self, batch: ImageList, features: dict[str, Tensor]) -> Tensor:
+        """Rows for the tree's classifier, of whole images, each read in one or several ways.
+
+        -> float [b, readings, features].
+        """
+        raise NotImplementedError
 
     def keep(self, batch: ImageList, features: dict[str, Tensor], threshold: float) -> Kept:
         """The boxes whose objectness is above a threshold."""
@@ -253,6 +269,8 @@ class TreeDetector(nn.Module):
             return self.likeliest(log_objectness, x, label)
         if self.image_label not in self.image_labels:
             raise unknown("image-label rule", self.image_label, self.image_labels)
+        if self.image_label == "objectness":
+            return log_objectness.argmax()
         order = log_objectness.argsort(descending=True, stable=True)[:LIKELIEST]
         return order[(boxes[order, 2:] - boxes[order, :2]).prod(1).argmax()]
 
@@ -273,39 +291,33 @@ class TreeDetector(nn.Module):
         return losses[: len(boxed.labels)].sum(), losses[len(boxed.labels) :].sum()
 
 
-class Backbone(nn.Module):
-    """A detector's own trunk as a classifier reads it: the coarsest of its maps whose cells are 32 pixels at most.
+class WholeImages(nn.Module):
+    """A detector that names whole images: what it learns of them it knows of boxes, before it has seen one.
+
+    Every cell of every level names the image, with Faster R-CNN the box that is the whole image. Training alone,
+    `model(images, targets) -> {"image_label": loss}`.
 
     Args:
-        model: torchvision's detector; its `backbone` is shared.
-
-    Attributes:
-        channels: of the map.
+        detector: it is shared.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, detector: TreeDetector) -> None:
         super().__init__()
-        self.backbone = model.backbone
-        for name, value in (("mean", model.transform.image_mean), ("std", model.transform.image_std)):
-            self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
-        training = self.backbone.training
-        with torch.no_grad():
-            maps = self.backbone.eval()(torch.zeros(1, 3, 2 * COARSE, 2 * COARSE).to(next(model.parameters())))
-        self.backbone.train(training)
-        self.level = max((i for i, one in enumerate(levels_of(maps)) if one.shape[-1] >= 2), default=0)
-        self.channels: int = levels_of(maps)[self.level].shape[1]
+        self.detector = detector
+        for name, value in (("mean", detector.transform.image_mean), ("std", detector.transform.image_std)):
+            values = torch.tensor(value, device=detector.head.classes.weight.device)
+            self.register_buffer(name, values.view(3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """float [b, 3, h, w], RGB in 0..1 -> [b, channels, h', w']."""
-        return levels_of(self.backbone((images - self.mean) / self.std))[self.level]
-
-
-def levels_of(maps: Tensor | dict[str, Tensor]) -> list[Tensor]:
-    """The maps that a backbone gives, finest first, of one that gives one alone too."""
-    return [maps] if isinstance(maps, Tensor) else list(maps.values())
+    def forward(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """images: float [b, 3, h, w], RGB in 0..1, taken as they are; targets: {"labels" int64 [1]} each."""
+        batch = ImageList((images - self.mean) / self.std, [(images.shape[2], images.shape[3])] * len(images))
+        x = self.detector.whole(batch, self.detector.features(batch))
+        labels = torch.cat([target["labels"][:1] for target in targets])
+        loss = self.detector.head.classes.loss(x.flatten(0, 1), labels.repeat_interleave(x.shape[1]))
+        return {"image_label": loss}
 
 
 def checked(targets: Sequence[Target], images: Sequence[Tensor] | Tensor, tree: WordTree) -> list[Target]:
