@@ -21,6 +21,7 @@ from .boxes import shape_iou
 from .cfg import Cfg
 from .data.records import existing
 from .files import whole, write_text
+from .priors import ANCHORS, FASTER_RCNN
 from .shapes import Shapes, read_shapes
 
 STARTS = 8  # k-means ends in a local optimum; the best of several starts is kept
@@ -153,19 +154,11 @@ class HandPicked(NamedTuple):
         return average_iou(sides, torch.tensor(self.priors, dtype=torch.float64))
 
 
-def _rcnn() -> HandPicked:
-    """Faster R-CNN's nine: areas of 128, 256 and 512 pixels squared, at the aspects 1:2, 1:1 and 2:1."""
-    sides = [
-        (side / math.sqrt(aspect), side * math.sqrt(aspect)) for side in (128, 256, 512) for aspect in (0.5, 1.0, 2.0)
-    ]
-    return HandPicked("faster-rcnn", tuple(sides), "rcnn")
-
-
 def hand_picked(name: str, size: int = 416, stride: int = 32) -> HandPicked:
     """Priors by name, or from a file.
 
     Args:
-        name: "faster-rcnn", the nine of the paper's Table 1; Darknet's, see `models.ANCHORS`; or a file: a cfg with its
+        name: "faster-rcnn", the nine of the paper's Table 1; one of `priors.ANCHORS`; or a file: a cfg with its
             [region], or a text of pairs `width, height`, a line each, in cells of `stride` pixels at `size`, or, after
             a line `pixels`, in pixels at `size`.
 
@@ -176,10 +169,8 @@ def hand_picked(name: str, size: int = 416, stride: int = 32) -> HandPicked:
         >>> hand_picked("yolo9000").priors[0]  # of 3
         (0.0599..., 0.0877...)
     """
-    from .models import ANCHORS
-
     if name == "faster-rcnn":
-        return _rcnn()
+        return HandPicked(name, FASTER_RCNN, "rcnn")
     if name in ANCHORS:
         return HandPicked(name, _scaled(ANCHORS[name], CELLS_416))
     path = Path(name)

@@ -56,7 +56,7 @@ class Config:
             passthrough before it.
         widths, counts: of its trunk's stages.
         anchors, priors: how many dimension clusters of the training boxes; or priors in their place: a name of
-            `models.ANCHORS`, or numbers in cells with commas between, as a cfg has them.
+            `priors.ANCHORS`, or numbers in cells with commas between, as a cfg has them.
         trunk, squeeze, passthrough, normalized, location: see `models.yolov2`.
         trunk_weights: of a trunk by name: a file, or "DEFAULT" for its package's own, see `trunks.load_trunk`.
         trunk_frozen: of a trunk by name: its weights and batch-norm statistics stay as they are.

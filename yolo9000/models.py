@@ -1,6 +1,5 @@
 """Networks: a model is a function with defaults, every number by keyword."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from .detector import Detector
 from .head import RegionHead
 from .loss import RULES, scales_of
 from .network import CfgTrunk, check_square, split_head
+from .priors import ANCHORS, TINY_ANCHORS, YOLO9000_ANCHORS, YOLOV2_ANCHORS, priors_of
 from .trunks import NamedTrunk
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "classifier",
     "darknet19",
     "from_cfg",
+    "priors_of",
     "yolo9000",
     "yolov2",
     "yolov2_tiny",
@@ -42,29 +43,6 @@ __all__ = [
 Network = Detector | TreeClassifier
 Classes = WordTree | Sequence[str] | int  # a tree; flat classes by name; so many flat classes
 Anchors = str | Sequence[Sequence[float]]  # of `ANCHORS` by name; or width and height of each, in cells
-
-# in cells of stride 32, from Darknet's cfgs: of 2016 with the 2048-channel passthrough, since 2017 with the 256-channel
-YOLO9000_ANCHORS = ((0.77871, 1.14074), (3.00525, 4.31277), (9.22725, 9.61974))
-YOLOV2_ANCHORS = ((1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053), (11.2364, 10.0071))
-TINY_ANCHORS = ((1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11), (16.62, 10.52))
-ANCHORS: dict[str, Sequence[Sequence[float]]] = {
-    "voc-2016": TINY_ANCHORS,
-    "voc-2017": YOLOV2_ANCHORS,
-    "coco-2016": (
-        (0.738768, 0.874946), (2.42204, 2.65704), (4.30971, 7.04493), (10.246, 4.59428), (12.6868, 11.8741),
-    ),
-    "coco-2017": (
-        (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828),
-    ),
-    "yolo9000": YOLO9000_ANCHORS,
-    # Faster R-CNN's nine: 128, 256 and 512 pixels squared at 1:2, 1:1 and 2:1, on VOC's usual image at 800 x 600,
-    # in cells of 1/13
-    "hand-picked": tuple(
-        (round(13 * side / ratio**0.5 / 800, 5), round(13 * side * ratio**0.5 / 600, 5))
-        for side in (128, 256, 512)
-        for ratio in (2, 1, 0.5)
-    ),
-}  # fmt: skip
 
 
 def darknet19(
@@ -270,24 +248,6 @@ def of_config(config: Config, tree: WordTree, anchors: Anchors) -> Detector:
         model = yolo9000(tree, anchors, **common)
     model.loss_rules = RULES[config.loss]
     return model.set_image_label(config.image_label) if config.image_label else model
-
-
-def priors_of(text: str) -> list[list[float]]:
-    """The priors that a text names: a name of `ANCHORS`, or numbers with commas, in cells, as a cfg has them.
-
-    Example:
-        >>> priors_of("1.08,1.19,  3.42,4.41")
-        [[1.08, 1.19], [3.42, 4.41]]
-    """
-    if text in ANCHORS:
-        return [list(map(float, pair)) for pair in ANCHORS[text]]
-    try:
-        numbers = [float(number) for number in text.split(",")]
-    except ValueError:
-        raise unknown("priors", text, ANCHORS) from None
-    if len(numbers) % 2 or not all(0 < number < math.inf for number in numbers):
-        raise WordTreeError(f"priors {text!r}; give widths and heights above 0, in cells, such as 1.08,1.19, 3.42,4.41")
-    return [numbers[at : at + 2] for at in range(0, len(numbers), 2)]
 
 
 def _trunk(name: str, widths: Sequence[int], counts: Sequence[int], normalized: bool) -> Staged | NamedTrunk:
