@@ -30,8 +30,9 @@ from yolo9000.cli import _settings
 from yolo9000.config import Config, config_of
 from yolo9000.data import embedded
 from yolo9000.data.joint import Joint, JointSampler, collate
-from yolo9000.evaluation import Scored, Truth, average_precision, score_data
 from yolo9000.feeds import Batch, EmbeddedFeed, Phase
+from yolo9000.looking import Scored
+from yolo9000.precision import Truth, average_precision, score_data
 from yolo9000.reports import TEST_SEED, Progress
 from yolo9000.training import Trainer
 

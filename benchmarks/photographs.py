@@ -22,7 +22,7 @@ import yolo9000
 from yolo9000.data import embedded
 from yolo9000.data.compose import pyramid
 from yolo9000.detector import Detector
-from yolo9000.evaluation import average_precision, class_agnostic_recall, score_data
+from yolo9000.precision import average_precision, class_agnostic_recall, score_data
 from yolo9000.reports import ROWS, TEST_SEED, rows_of
 
 SIDE = 192  # pixels of a cut-out's longest side

@@ -14,12 +14,12 @@ from torch import nn
 import yolo9000
 from wordtree import WordTree, WordTreeError, hookimpl, plugins
 from wordtree.plugins import Detector
-from yolo9000 import measure
 from yolo9000.borrowed import Borrowed
 from yolo9000.choice import Choice
 from yolo9000.config import config_of
-from yolo9000.evaluation import score_nodes
 from yolo9000.hardware import autocast_of
+from yolo9000.looking import score_nodes
+from yolo9000.namefigures import name_images
 from yolo9000.reports import Progress
 from yolo9000.training import Trainer
 
@@ -90,14 +90,12 @@ def test_boxes_are_scored_for_nodes_without_descent():
     assert all((one.nodes == 2).all() and len(one.boxes) for one in scored)
 
 
-def test_the_names_of_an_image_are_those_of_its_best_boxes(monkeypatch):
+def test_the_names_of_an_image_are_those_of_its_best_boxes():
     model = Borrowed(NAME, TREE, 96).eval()
     images = [torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8) for _ in range(2)]
-    monkeypatch.setattr(measure, "_batches", lambda *args: [(0, images)])
-    with torch.no_grad():
-        names = measure.score_names(model, SimpleNamespace(name="some"), [2, 3])
+    log_probs, _ = name_images(model, images, [2, 3])
     scored = model.score_nodes([image.float() / 255 for image in images], [2, 3], 0.005)
-    for row, (_, objectness, probs) in zip(names, scored, strict=True):
+    for row, (_, objectness, probs) in zip(np.exp(log_probs), scored, strict=True):
         np.testing.assert_allclose(row, (objectness[:, None] * probs).amax(0).numpy(), rtol=1e-5)
 
 

@@ -27,7 +27,7 @@ from yolo9000.confusion import (
     operating_points,
     write_points,
 )
-from yolo9000.evaluation import way_down
+from yolo9000.looking import way_down
 from yolo9000.scores import Truths
 
 ANIMAL, CAR, CAT, DOG, TABBY, POODLE = range(6)

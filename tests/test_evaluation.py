@@ -13,7 +13,8 @@ import yolo9000
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import tree_log_prob
 from yolo9000.detector import Detector
-from yolo9000.evaluation import Scored, Truth, average_precision, class_agnostic_recall, score_data, score_nodes
+from yolo9000.looking import Scored, score_nodes
+from yolo9000.precision import Truth, average_precision, class_agnostic_recall, score_data
 from yolo9000.region import decode_xyxy
 
 #      animal  plant

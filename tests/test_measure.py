@@ -20,14 +20,18 @@ from wordtree import LabelMap, WordTree, WordTreeError, label_maps, plugins
 from wordtree.nn import tree_log_prob
 from yolo9000 import models, official_maps, official_tree
 from yolo9000.borrowed import Borrowed
+from yolo9000.boxfigures import _of_descent, score_boxes
 from yolo9000.cfg import flat_tree
 from yolo9000.checkpoints import save_model
 from yolo9000.confusion import Answers
-from yolo9000.evaluation import evaluate_report, name_boxes, score_nodes, see
-from yolo9000.measure import Task, _of_descent, evaluate_run, labels_on, score_boxes, score_names
+from yolo9000.evaluation import evaluate_report
+from yolo9000.looking import name_boxes, score_nodes, see
+from yolo9000.measure import evaluate_run, labels_on
+from yolo9000.namefigures import name_images
 from yolo9000.region import decode_xyxy
 from yolo9000.runfile import read_run
 from yolo9000.scores import COCO_FIGURES, Found, Truths
+from yolo9000.task import Task
 from yolo9000.weights import save_weights
 
 SSD = "torchvision/ssdlite320_mobilenet_v3_large"
@@ -315,7 +319,8 @@ def test_inner_classes_are_ranked_with_all_others_and_leaves_among_themselves(tm
     metrics = evaluate_run(model, run, task=task)
     records = run.sources[0].read(labels, SMALL)
     truths = records.nodes[records.starts[:-1]].tolist()
-    whole = score_names(model, records, range(6))
+    log_probs, _ = name_images(model, [records.image(at) for at in range(len(records))], range(6))
+    whole = np.exp(log_probs)
     for k in (1, 5):
         right = [t in sorted((1, 3, 4, 5), key=lambda n: -row[n])[:k] for row, t in zip(whole, truths, strict=True)]
         assert metrics[f"held/top{k}"] == pytest.approx(np.mean(right))

@@ -10,7 +10,8 @@ from conftest import TINY
 from wordtree import WordTree, WordTreeError
 from yolo9000.config import config_of
 from yolo9000.data import embedded
-from yolo9000.evaluation import Scored, Truth
+from yolo9000.looking import Scored
+from yolo9000.precision import Truth
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import partial_labels

@@ -18,6 +18,7 @@ from wordtree.nn.index import Spans, tree_index, tree_spans
 from wordtree.nn.suppression import are_relatives, pair_iou
 
 from .detector import Detector
+from .hardware import home_of
 from .region import decode_xyxy
 
 ROUNDS = 32  # of suppression: exact for chains of so many boxes, each kept or suppressed because of the one before
@@ -92,7 +93,7 @@ class GatedForm(nn.Module):
         self.of_node = model.score == "product"
         self.among = model.suppression
         self.limit = math.log(model.tree_threshold) if model.tree_threshold > 0 else 2 * LOW
-        tree, device = model.tree, next(model.parameters()).device
+        tree, device = model.tree, home_of(model)
         if len(tree.group_start) == 1:  # flat: no step to be sure of
             self.limit, self.of_node, self.among = 2 * LOW, True, "same"
         by_depth = [tree.group_size[tree.group_of[tree.depths == depth]] for depth in range(int(tree.depths.max()) + 1)]

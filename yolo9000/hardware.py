@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from wordtree import WordTreeError
 
@@ -31,6 +32,11 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise WordTreeError(f"no device {name!r} on this machine; give auto or cpu")
     return device
+
+
+def home_of(model: nn.Module) -> torch.device:
+    """The device that a model's numbers are on."""
+    return next(model.parameters()).device
 
 
 def autocast_of(precision: str, device: torch.device, own: bool = True) -> Autocast:

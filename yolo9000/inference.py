@@ -11,6 +11,7 @@ from wordtree.errors import unknown
 
 from .batchnorm import EPSILON, BatchNorm
 from .detector import Detector
+from .hardware import home_of
 from .trunks import NamedTrunk
 
 PLAIN = (nn.BatchNorm2d, BatchNorm)  # others, such as timm's, do more than normalise
@@ -54,7 +55,7 @@ def fuse(model: Detector, precision: str = "float32", compile: bool | str = Fals
     if isinstance(model.head.boxes, nn.Conv2d):
         model.head.boxes = FusedConv(model.head.boxes)  # type: ignore[assignment]
     if compile:
-        on_gpu = next(model.parameters()).device.type == "cuda"
+        on_gpu = home_of(model).type == "cuda"
         options: dict[str, Any] = {"mode": "reduce-overhead"} if on_gpu else {}
         options = {"backend": compile} if isinstance(compile, str) else options
         object.__setattr__(model, "region", torch.compile(model.region, **options))

@@ -20,8 +20,10 @@ from torchvision.ops import nms
 from .config import Config
 from .data import embedded
 from .detector import Detector
-from .evaluation import Looked, average_precision, class_agnostic_recall, look_through
 from .files import whole
+from .hardware import home_of
+from .precision import Looked, average_precision, class_agnostic_recall, look_through
+from .scores import mean
 
 ROWS = {
     "boxed_groups": "boxed groups",
@@ -121,8 +123,7 @@ def evaluate_embedded(
         found, truths = looked.found, looked.truths
         precision = average_precision(found, truths, nodes, tree)
         for row, wanted in rows.items():
-            known = [precision[node] for node in wanted if not math.isnan(precision[node])]
-            metrics[f"{column}/{row}/mAP50"] = float(np.mean(known)) if known else math.nan
+            metrics[f"{column}/{row}/mAP50"] = mean(precision[node] for node in wanted)
             metrics[f"{column}/{row}/recall10"] = class_agnostic_recall(found, truths, wanted, tree)
     return metrics
 
@@ -155,6 +156,21 @@ def metrics_table(*runs: dict[str, float], names: Sequence[str] = ("",)) -> str:
     text = io.StringIO()
     Console(width=60 + 20 * len(runs), file=text).print(table)
     return text.getvalue()
+
+
+def figures_table(metrics: dict[str, float]) -> str:
+    """The figures as text: a row a figure, a column a source."""
+    sources = list(dict.fromkeys(name.split("/", 1)[0] for name in metrics))
+    rows = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics if "/" in name))
+    width = max(map(len, sources), default=0) + 2
+    first = max(map(len, rows), default=0) + 1
+    lines = [f"{'':{first}}" + "".join(f"{source:>{width}}" for source in sources)]
+    for row in rows:
+        cells = [metrics.get(f"{source}/{row}") for source in sources]
+        digits = 0 if row.endswith("/classes") else 3
+        told = ["" if cell is None else "-" if math.isnan(cell) else f"{cell:.{digits}f}" for cell in cells]
+        lines.append(f"{row:{first}}" + "".join(f"{cell:>{width}}" for cell in told))
+    return "\n".join(lines)
 
 
 def write_table(path: Path, metrics: dict[str, float]) -> None:
@@ -200,7 +216,7 @@ def draw_scenes(model: Detector, target: Path, size: int, held_out: str | None =
     from .detections import Detections
 
     data = embedded.Pictures("unseen", count, size, seed=TEST_SEED, held_out=held_out)
-    device = next(model.parameters()).device
+    device = home_of(model)
     scenes = [data[index][0] for index in range(count)]
     model.threshold = PICTURE_THRESHOLD
     with torch.no_grad():

@@ -42,8 +42,7 @@ class Run:
 
     def table(self) -> str:
         """The final table, as text."""
-        from .measure import figures_table
-        from .reports import metrics_table
+        from .reports import figures_table, metrics_table
 
         figures = {name: value for name, value in self.metrics.items() if "/" in name}
         return metrics_table(figures) if "unseen/boxed_groups/mAP50" in figures else figures_table(figures)

@@ -165,6 +165,12 @@ def voc_eleven(curve: Curve) -> float:
     return float(np.mean(best))
 
 
+def mean(values: Iterable[float]) -> float:
+    """Of the figures that there are; NaN of none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
 # ---------------------------------------------------------------------- COCO
 
 
@@ -176,36 +182,53 @@ def coco_evaluation(found: Found, truths: Truths, images: int, nodes: Iterable[i
         images: how many images there are.
         nodes: the classes.
     """
+    there = [
+        {"image_id": image, "category_id": node, "bbox": box, "area": area, "iscrowd": int(crowd), "ignore": int(crowd)}
+        for image, node, box, area, crowd in zip(
+            truths.image.tolist(), truths.nodes.tolist(), _xywh(truths.boxes).tolist(), truths.areas.tolist(),
+            (truths.crowd | truths.ignored).tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    rows = np.column_stack((found.image, _xywh(found.boxes), found.scores, found.nodes)).astype(np.float64)
+    evaluation = coco_counted(there, rows, images, nodes)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    return evaluation
+
+
+def coco_counted(
+    truths: Sequence[dict[str, Any]], found: NDArray[np.float64], images: int, nodes: Iterable[int], **params: Any
+) -> COCOeval:
+    """pycocotools' evaluation, accumulated.
+
+    Args:
+        truths: COCO's annotations, without an id.
+        found: float64 [n, 7], a row a detection: image, x, y, width, height, score, class.
+        images: how many images there are.
+        nodes: the classes.
+        params: of `COCOeval.params` those that are not as usual.
+    """
     categories = sorted({int(node) for node in nodes})
     coco = COCO()
     coco.dataset = {
         "images": [{"id": image} for image in range(images)],
         "categories": [{"id": category} for category in categories],
-        "annotations": [
-            {"id": number, "image_id": image, "category_id": node, "bbox": box, "area": area, "iscrowd": int(crowd),
-             "ignore": int(crowd)}
-            for number, (image, node, box, area, crowd) in enumerate(
-                zip(
-                    truths.image.tolist(), truths.nodes.tolist(), _xywh(truths.boxes).tolist(), truths.areas.tolist(),
-                    (truths.crowd | truths.ignored).tolist(), strict=True,
-                ), 1,
-            )
-        ],
-    }  # fmt: skip
-    rows = np.column_stack((found.image, _xywh(found.boxes), found.scores, found.nodes)).astype(np.float64)
+        "annotations": [{"id": number, **truth} for number, truth in enumerate(truths, 1)],
+    }
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         coco.createIndex()
-        if len(rows):
-            results = coco.loadRes(rows)
+        if len(found):
+            results = coco.loadRes(found)
         else:
             results = COCO()
             results.dataset = {**coco.dataset, "annotations": []}
             results.createIndex()
         evaluation = COCOeval(coco, results, "bbox")
         evaluation.params.catIds = categories
+        for name, value in params.items():
+            setattr(evaluation.params, name, value)
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
     return evaluation
 
 

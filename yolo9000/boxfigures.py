@@ -1,0 +1,203 @@
+"""The figures of a source with boxes: as VOC, COCO and Open Images score them, of the descent, and of the confusion."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wordtree import LabelMap, WordTree
+
+from .charts import plot_precision_recall
+from .confusion import Answers, confuse, match
+from .data.records import CROWD, DIFFICULT, GROUP, Records
+from .detector import Detector
+from .hardware import home_of
+from .looking import gather, name_boxes, score_nodes, see
+from .official import official_maps, official_tree
+from .reports import Progress
+from .resultfiles import folder_of, leave_classes, leave_confusion, leave_results, titled
+from .scores import (
+    Found,
+    Split,
+    Truths,
+    coco_by_class,
+    coco_evaluation,
+    coco_figures,
+    mean,
+    openimages_curve,
+    split_by_boxes,
+    voc_area,
+    voc_curve,
+    voc_eleven,
+    worst_and_best,
+)
+from .task import Task, batches, descent_of
+from .timing import wait
+
+
+def figures_of_boxes(
+    model: Detector, records: Records, labels: LabelMap, boxed: list[int], name: str, kind: str, task: Task
+) -> dict[str, float]:
+    tree = model.tree
+    nodes = sorted(set(labels.nodes_on(tree).tolist()))
+    found, truths, answers, seconds, images = score_boxes(model, records, nodes, task.processes, task.bar)
+    evaluation = coco_evaluation(found, truths, len(records), nodes)
+    by_class = coco_by_class(evaluation)
+    curves = {node: voc_curve(found, truths, node) for node in nodes}
+    figures = coco_figures(evaluation)
+    figures["voc"] = mean([voc_area(curve) for curve in curves.values()])
+    figures["voc07"] = mean([voc_eleven(curve) for curve in curves.values()])
+    expanded = truths.expanded(tree, nodes)
+    if len(expanded.image) > len(truths.image):
+        more = coco_by_class(coco_evaluation(found, expanded, len(records), nodes))
+        figures["expanded/AP50"] = mean(list(more.values()))
+    if len(tree.group_start) > 1:
+        figures |= _of_descent(model, answers, truths, nodes, task)
+    if truths.groups.any() or records.judged is not None:
+        figures["openimages"] = _open_images(records, found, expanded, nodes)
+    part = split_by_boxes(nodes, boxed, tree) if boxed else None
+    if part is not None:
+        figures |= _of_split(part, by_class, boxed, tree, name, task)
+    figures["images_per_second"] = images / seconds if seconds else math.nan
+    figures |= confused(model, answers, truths, name, task)
+    if task.out is not None:
+        out = folder_of(task.out, name)
+        leave_results(out, records, labels, found, tree, kind)
+        leave_classes(out, evaluation, curves, part, tree)
+        plot_precision_recall(out / "precision_recall.png", titled(curves, tree))
+    return figures
+
+
+def _of_descent(model: Detector, answers: Answers, truths: Truths, nodes: list[int], task: Task) -> dict[str, float]:
+    """AP of what the model answers, an answer and a truth counting for all above them too: over the data set's classes,
+    and over the nodes above these."""
+    tree = model.tree
+    said, probs = answers.said(*descent_of(model, task))
+    found = Found(answers.image, answers.boxes, said, answers.objectness * probs)
+    marks: np.ndarray = np.asarray(tree.propagate(np.array(nodes, dtype=np.int64)).any(0))
+    marks[nodes] = False
+    above = np.flatnonzero(marks).tolist()
+    figures = {}
+    for name, some in (("descent/voc", nodes), ("descent/above/voc", above)):
+        expanded, there = found.expanded(tree, some), truths.expanded(tree, some)
+        if some:
+            figures[name] = mean([voc_area(voc_curve(expanded, there, node)) for node in some])
+    return figures
+
+
+def _open_images(records: Records, found: Found, expanded: Truths, nodes: list[int]) -> float:
+    """The mean of the Open Images challenge's AP over classes with truths."""
+    curves = []
+    for node in nodes:
+        judged = None
+        if records.judged is not None:
+            starts, at = records.judged
+            image = np.repeat(np.arange(len(records)), np.diff(starts))
+            judged = np.isin(np.arange(len(records)), image[at == node])
+        curves.append(openimages_curve(found, expanded, node, judged))
+    return mean([voc_area(curve) for curve in curves])
+
+
+def _of_split(
+    part: Split, by_class: dict[int, float], boxed: list[int], tree: WordTree, name: str, task: Task
+) -> dict[str, float]:
+    """AP of the classes that training had boxes of, and of those that it had none of, and what to say of them."""
+    nodes = [*part.shared, *part.never_boxed]
+    related = split_by_boxes(nodes, boxed, tree, related=True)
+    figures: dict[str, float] = {}
+    for kind, some in part._asdict().items():
+        figures |= {f"{kind}/classes": float(len(some)), f"{kind}/AP50": mean([by_class[node] for node in some])}
+    if related.never_boxed != part.never_boxed:
+        figures["no_boxed_relative/classes"] = float(len(related.never_boxed))
+        figures["no_boxed_relative/AP50"] = mean([by_class[node] for node in related.never_boxed])
+    told = (
+        f"{name}: {len(part.shared)} of {len(nodes)} classes had boxes in training, {len(related.shared)} with those "
+        "above or below one that had"
+    )
+    if tree == official_tree() and set(nodes) == set(official_maps()["inet9k"].nodes_on(tree).tolist()):
+        told += "; the paper says 44 shared and 156 never boxed, from a list that was not published"
+    task.notes.append(told)
+    lost = {node: by_class[node] for node in part.never_boxed}
+    if any(not math.isnan(value) for value in lost.values()):
+        task.notes.append(f"{name}, never boxed:\n" + worst_and_best(lost, tree))
+    return figures
+
+
+def confused(model: Detector, answers: Answers, truths: Truths, name: str, task: Task) -> dict[str, float]:
+    """The confusion of boxes along the tree, and the operating curve of the boxes that took an object."""
+    tree_threshold, rule = descent_of(model, task)
+    threshold = model.threshold if task.threshold is None else task.threshold
+    product = getattr(model, "score", "product") == "product"
+    confusion = confuse(answers, truths, model.tree, threshold, tree_threshold, rule, product)
+    task.notes.append(f"{name}: {confusion.summary(0 if '@' in name else 8)}")
+    if task.out is not None:
+        some = answers.at(answers.objectness > threshold)
+        taken = match(some, some.objectness, truths).truth
+        some, nodes = some.at(taken >= 0), truths.nodes[taken[taken >= 0]]
+        leave_confusion(task.out, name, confusion, some, nodes, rule, f"{name}: {len(nodes)} objects with a box")
+    return confusion.figures()
+
+
+class Scored(NamedTuple):
+    """What a model said of a data set's boxes, and what is there."""
+
+    found: Found
+    truths: Truths
+    answers: Answers
+    seconds: float  # of the model, without reading and decoding, and without a first batch
+    images: int  # in that time
+
+
+def score_boxes(
+    model: Detector, records: Records, nodes: Sequence[int], processes: int = 0, bar: Progress | None = None
+) -> Scored:
+    """Run a model over a data set with boxes, each image laid on the model's input as the model lays it.
+
+    Returns:
+        detections (objectness x Pr(node) of each of `nodes`, above .005, suppressed node by node), truths, what the
+        boxes would be called, and seconds.
+    """
+    parts: list[tuple[int, Any]] = []
+    named: list[Any] = []
+    rows: list[tuple[int, Any, Any, Any, Any]] = []
+    seconds, timed = 0.0, 0
+    for first, images in batches(records, processes, bar, f"testing {records.name} at {model.size}"):
+        batch = [image.to(home_of(model)).float() / 255 for image in images]
+        if not first:
+            score_nodes(model, batch, nodes)  # the first pass of a network is slower, and is not counted
+        began = time.monotonic()
+        seen = see(model, batch)
+        results = score_nodes(model, batch, nodes, seen)
+        wait(home_of(model))
+        seconds, timed = seconds + time.monotonic() - began, timed + len(batch)
+        parts += [(first + at, one) for at, one in enumerate(results)]
+        named += [(first + at, one) for at, one in enumerate(name_boxes(model, batch, seen))]
+        for at, image in enumerate(images, first):
+            boxes, labels, flags, _ = records.record(at, image.shape[2], image.shape[1])
+            span = slice(records.starts[at], records.starts[at + 1])
+            areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) if records.areas is None else records.areas[span]
+            rows.append((at, boxes, labels, flags, areas))
+    of = np.repeat([at for at, _ in parts], [len(one.scores) for _, one in parts]).astype(np.int64)
+    flags = np.concatenate([np.zeros(0, np.uint8), *(some for _, _, _, some, _ in rows)])
+    return Scored(
+        Found(
+            of,
+            np.concatenate([np.zeros((0, 4)), *(one.boxes.double().cpu().numpy() for _, one in parts)]),
+            np.concatenate([np.zeros(0, np.int64), *(one.nodes.cpu().numpy() for _, one in parts)]),
+            np.concatenate([np.zeros(0), *(one.scores.double().cpu().numpy() for _, one in parts)]),
+        ),
+        Truths(
+            np.repeat([at for at, *_ in rows], [len(some) for _, some, *_ in rows]).astype(np.int64),
+            np.concatenate([np.zeros((0, 4)), *(some for _, some, *_ in rows)]),
+            np.concatenate([np.zeros(0, np.int64), *(some for _, _, some, *_ in rows)]),
+            (flags & CROWD) > 0,
+            (flags & (DIFFICULT | GROUP)) > 0,
+            np.concatenate([np.zeros(0), *(some for *_, some in rows)]),
+            (flags & GROUP) > 0,
+        ),
+        gather(named, model.tree),
+        seconds,
+        timed,
+    )
