@@ -1,11 +1,12 @@
 """One run of the smallest size, made once and read by many tests."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -74,6 +75,46 @@ def darknet_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     yield file
     for path in folder.iterdir():
         path.unlink()
+
+
+class Done(NamedTuple):
+    """How a command ended, as `subprocess` says it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """`command` without the process."""
+    from yolo9000.cli import main
+
+    def run(*words: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["yolo9000", *map(str, words)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        assert isinstance(code, int)  # a text would be printed and be 1
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+def signal_before(step: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training in this process gets a signal as it begins the step of that number, from 1."""
+    from yolo9000.training import Trainer
+
+    whole = Trainer._step
+
+    def stopping(self: Any, *given: Any) -> Any:
+        if self.step + 1 == step:
+            signal.raise_signal(number)
+        return whole(self, *given)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
 
 
 def command(*words: str | Path, code: str = "", **options: Any) -> "subprocess.CompletedProcess[str]":

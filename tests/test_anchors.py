@@ -4,7 +4,6 @@ import csv
 import itertools
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ from yolo9000.anchors import (
     run_anchors,
     told,
 )
-from yolo9000.cli import main
 from yolo9000.shapes import Shapes, read_shapes
 
 # ---------------------------------------------------------------------- the slow obvious form
@@ -314,20 +312,6 @@ def test_a_box_without_an_area_is_left_out_and_counted(tmp_path):
 # ---------------------------------------------------------------------- the command
 
 
-@pytest.fixture
-def here(monkeypatch, capsys):
-    """The command, in this process; what it prints."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["yolo9000", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-        return capsys.readouterr().out
-
-    return run
-
-
 def test_the_priors_are_printed_in_both_units_and_can_be_pasted(tmp_path, here):
     _, shapes = planted()
     file = tmp_path / "instances.json"
@@ -337,7 +321,9 @@ def test_the_priors_are_printed_in_both_units_and_can_be_pasted(tmp_path, here):
         "annotations": [{"image_id": 1, "bbox": box} for box in boxes],
     }
     file.write_text(json.dumps(content))
-    printed = here("anchors", "--data", file, "--k", "5", "--against", "coco-2017")
+    done = here("anchors", "--data", file, "--k", "5", "--against", "coco-2017")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
     lines = printed.splitlines()
     assert lines[0] == "instances.json: 720 boxes"
     assert lines[1].startswith("5 priors, clusters by IoU: average IoU ")
@@ -371,7 +357,9 @@ def test_pasted_priors_are_those_of_the_network(tmp_path, one_thread):
 def test_a_curve_leaves_a_table_and_a_plot(tmp_path, monkeypatch, here):
     monkeypatch.setattr(yolo9000.shapes, "SCENES", 20)
     words = ["--k", "1-4", "--against", "faster-rcnn", "--compare", "--out", tmp_path / "out"]
-    printed = here("anchors", *words)
+    done = here("anchors", *words)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
     with (tmp_path / "out" / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["how"], row["priors"]) for row in rows] == [

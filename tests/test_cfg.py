@@ -14,7 +14,8 @@ from oracle import needs_oracle
 
 import yolo9000
 from wordtree import WordTree, WordTreeError
-from yolo9000.cfg import Cfg, Data, flat_tree, names_of, read_names
+from yolo9000.cfg import Cfg
+from yolo9000.classes import Data, flat_tree, names_of, read_names
 
 NET = "[net]\nheight=64\nwidth=64\nchannels=3\n"
 CONV = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\nstride=1\npad=1\nactivation=leaky\n"

@@ -5,9 +5,7 @@ input call the same `main` in this one, as each process would load torch again.
 """
 
 import json
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from conftest import command
 from PIL import Image
 
 from wordtree import __version__
-from yolo9000.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +30,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (broken / "text.jpg").write_text("this is no picture")
     (folder / "empty").mkdir()
     return folder
-
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def here(monkeypatch, capfd):
-    """`command` without the process."""
-
-    def run(*words: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["yolo9000", *map(str, words)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        assert isinstance(code, int)  # a text would be printed and be 1
-        return Done(code, *capfd.readouterr())
-
-    return run
 
 
 def detect(*words: str | Path, run: Path):

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,7 @@ from small_data import CAR, CAT, DOG, POODLE, TABBY
 import yolo9000
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps
 from wordtree.formats import read_map
-from yolo9000.cfg import Data
-from yolo9000.cli import main
+from yolo9000.classes import Data
 from yolo9000.combine import combine, repeated
 from yolo9000.data.check import check
 from yolo9000.data.coco import read_coco
@@ -189,7 +187,7 @@ def test_tars_are_taken_where_they_lie_and_darknet_gets_no_list(disk, tmp_path):
         assert [len(records) for records in report.sources] == [3, 4]
 
 
-def test_the_command_says_what_it_made(disk, tmp_path, monkeypatch, capsys):
+def test_the_command_says_what_it_made(disk, tmp_path, here):
     words = [
         "combine",
         "--imagenet",
@@ -199,11 +197,9 @@ def test_the_command_says_what_it_made(disk, tmp_path, monkeypatch, capsys):
         "--out",
         tmp_path / "c",
     ]
-    monkeypatch.setattr(sys, "argv", ["yolo9000", *map(str, words), "--top", "2", "--no-darknet"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    printed = capsys.readouterr().out
+    done = here(*words, "--top", "2", "--no-darknet")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
     assert "imagenet: 2 classes of 7 pictures, 3 to 4 each; 2 classes with fewer left out" in printed
     assert "labels, taxonomy 'wordnet', rules 'paper'" in printed
     assert f"yolo9000 train --data {tmp_path / 'c' / 'run.yaml'}" in printed

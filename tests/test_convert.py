@@ -1,7 +1,6 @@
 """`yolo9000 convert` and `info`: every network from one kind of file to the other and back, and what they refuse."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from wordtree import WordTree, WordTreeError
 from yolo9000 import models
 from yolo9000.cfg import Cfg
 from yolo9000.checkpoints import load_model, read_tensors, save_model, save_tensors
-from yolo9000.cli import main
 from yolo9000.convert import convert
 from yolo9000.loss import LossScales
 from yolo9000.tables import cfg_of
@@ -48,22 +46,6 @@ def darknet(tmp_path) -> Path:
     model = lively(models.from_cfg(tmp_path / "my.cfg"))
     save_weights(model, tmp_path / "my.weights", header=Header(0, 1, 0, 640))
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """`yolo9000 ...` in this process: its exit code, stdout and stderr."""
-
-    def words(*words: str | Path) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["yolo9000", *map(str, words)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capfd.readouterr()
-
-    return words
 
 
 # ---------------------------------------------------------------------- one file of our own
@@ -123,9 +105,9 @@ def test_the_numbers_of_the_loss_are_the_cfgs():
 # ---------------------------------------------------------------------- there and back
 
 
-def test_darknets_weights_become_one_file_and_come_back_to_the_byte(darknet, run):
+def test_darknets_weights_become_one_file_and_come_back_to_the_byte(darknet, here):
     own = darknet / "my.safetensors"
-    code, out, err = run("convert", darknet / "my.weights", own, "--cfg", darknet / "my.cfg")
+    code, out, err = here("convert", darknet / "my.weights", own, "--cfg", darknet / "my.cfg")
     assert (code, err) == (0, "")
     assert out == f"{own}  {own.stat().st_size:,} bytes\n"
     model = yolo9000.load(own, mode="darknet")
@@ -134,7 +116,7 @@ def test_darknets_weights_become_one_file_and_come_back_to_the_byte(darknet, run
     assert yolo9000.load(own).trunk.layers[0][1].arithmetic == "darknet"  # by the file's version
     back = darknet / "back"
     back.mkdir()
-    code, out, err = run("convert", own, back / "net.weights")
+    code, out, err = here("convert", own, back / "net.weights")
     assert (code, err) == (0, "")
     assert [Path(line.split("  ")[0]).name for line in out.splitlines()] == [
         "net.weights", "net.cfg", "net.names", "net.tree",
@@ -177,16 +159,16 @@ def test_a_tree_that_won_over_the_cfgs_is_named_by_the_cfg_written(darknet):
     assert yolo9000.load(darknet / "other.weights", cfg=darknet / "other.cfg").tree == other
 
 
-def test_a_part_and_a_start(darknet, run):
+def test_a_part_and_a_start(darknet, here):
     part = darknet / "my.conv.2"
-    assert run("convert", darknet / "my.weights", part, "--cfg", darknet / "my.cfg", "--upto", "2")[0] == 0
+    assert here("convert", darknet / "my.weights", part, "--cfg", darknet / "my.cfg", "--upto", "2")[0] == 0
     whole = (darknet / "my.weights").read_bytes()
     assert part.read_bytes() == whole[:12] + bytes(4) + whole[16 : 16 + 4 * (16 + 108)]
     (darknet / "names.cfg").write_text(TEXT.format(filters=4) + "[avgpool]\n[softmax]\ntree=pets.tree\n")
     torch.manual_seed(1)
     classifier = lively(models.from_cfg(darknet / "names.cfg"))
     save_weights(classifier, darknet / "names.weights")
-    code, out, _ = run(
+    code, out, _ = here(
         "convert", darknet / "names.weights", darknet / "start.weights", "--cfg", darknet / "my.cfg", "--start"
     )
     assert code == 0
@@ -212,13 +194,13 @@ def test_a_part_and_a_start(darknet, run):
         (["my.weights", "x.weights", "--cfg", "classifier.cfg", "--start"], ["a classifier's cfg"]),
     ],
 )
-def test_what_cannot_be_converted_is_one_line_and_nothing_is_written(words, parts, darknet, run, monkeypatch):
+def test_what_cannot_be_converted_is_one_line_and_nothing_is_written(words, parts, darknet, here, monkeypatch):
     monkeypatch.chdir(darknet)
     (darknet / "there.cfg").write_text("[net]\n")
     (darknet / "classifier.cfg").write_text(TEXT.format(filters=4) + "[avgpool]\n[softmax]\n")
     save_model(darknet / "own.safetensors", detector())
     before = sorted(os.listdir())
-    code, out, err = run("convert", *words)
+    code, out, err = here("convert", *words)
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     for part in parts:
@@ -229,8 +211,8 @@ def test_what_cannot_be_converted_is_one_line_and_nothing_is_written(words, part
 # ---------------------------------------------------------------------- info
 
 
-def test_info_says_what_weights_are_layer_by_layer(darknet, run):
-    code, out, _ = run("info", "--weights", darknet / "my.weights", "--cfg", darknet / "my.cfg")
+def test_info_says_what_weights_are_layer_by_layer(darknet, here):
+    code, out, _ = here("info", "--weights", darknet / "my.weights", "--cfg", darknet / "my.cfg")
     assert code == 0
     lines = out.splitlines()
     size = (darknet / "my.weights").stat().st_size
@@ -242,13 +224,13 @@ def test_info_says_what_weights_are_layer_by_layer(darknet, run):
     ]  # fmt: skip
     assert lines[-1] == f"161 learnable, 169 floats in a file of {size} bytes, 0.000 BFLOPs"
     own, _ = convert(darknet / "my.weights", darknet / "my.safetensors", darknet / "my.cfg"), None
-    _, out, _ = run("info", "--weights", own[0])
+    _, out, _ = here("info", "--weights", own[0])
     assert out.splitlines()[0] == "From my.weights, version 0.1.0, 640 images seen."
     assert out.splitlines()[1:] == lines[1:]
 
 
-def test_info_of_a_cfg_alone_is_its_table(darknet, run):
-    code, out, _ = run("info", "--cfg", darknet / "my.cfg", "--size", "64")
+def test_info_of_a_cfg_alone_is_its_table(darknet, here):
+    code, out, _ = here("info", "--cfg", darknet / "my.cfg", "--size", "64")
     assert code == 0
     assert "32 x 32 x 9" in out
     assert out.splitlines()[0].startswith("tree: WordTree(4 nodes")

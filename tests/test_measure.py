@@ -21,8 +21,8 @@ from wordtree.nn import tree_log_prob
 from yolo9000 import models, official_maps, official_tree
 from yolo9000.borrowed import Borrowed
 from yolo9000.boxfigures import _of_descent, score_boxes
-from yolo9000.cfg import flat_tree
 from yolo9000.checkpoints import save_model
+from yolo9000.classes import flat_tree
 from yolo9000.confusion import Answers
 from yolo9000.evaluation import evaluate_report
 from yolo9000.looking import name_boxes, score_nodes, see

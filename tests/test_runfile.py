@@ -15,6 +15,7 @@ import pytest
 import small_data
 import torch
 import yaml
+from conftest import signal_before
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -364,14 +365,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_as_if_it_had_never_stopped
     trained, tmp_path, monkeypatch, one_thread, stop, workers
 ):
     folder, whole = trained
-    step = training.Trainer._step
-
-    def stopping(self, *given):
-        if self.step + 1 == stop:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, *given)
-
-    monkeypatch.setattr(training.Trainer, "_step", stopping)
+    signal_before(stop, signal.SIGINT, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(folder / "run.yaml", tmp_path / "out", workers=workers)
     assert read_tensors(tmp_path / "out" / "checkpoint.safetensors")[1]["step"] == stop

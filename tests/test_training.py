@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ALONE, TINY, arguments, command
+from conftest import ALONE, TINY, arguments, command, signal_before
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -146,14 +146,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 def test_a_run_stopped_after_any_step_ends_as_if_it_had_never_stopped(
     tiny_run, tmp_path, monkeypatch, one_thread, stop
 ):
-    step = training.Trainer._step
-
-    def stopping(self, *given):
-        if self.step + 1 == stop:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, *given)
-
-    monkeypatch.setattr(training.Trainer, "_step", stopping)
+    signal_before(stop, signal.SIGINT, monkeypatch)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         yolo9000.train(joint=True, out=tmp_path, progress=False, **TINY)
@@ -201,14 +194,7 @@ Trainer._step = lambda self, *given: (time.sleep(0.3 * self.checkpoint.exists())
 
 
 def test_a_stopped_run_leaves_weights_that_detect(tmp_path, monkeypatch, one_thread):
-    step = training.Trainer._step
-
-    def stopping(self, *given):
-        if self.step == 6:
-            signal.raise_signal(signal.SIGTERM)
-        return step(self, *given)
-
-    monkeypatch.setattr(training.Trainer, "_step", stopping)
+    signal_before(7, signal.SIGTERM, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         yolo9000.train(joint=True, out=tmp_path, progress=False, **TINY)
     assert len(yolo9000.detect(torch.zeros(3, 40, 50, dtype=torch.uint8), weights=tmp_path)) == 1

@@ -10,8 +10,8 @@ from wordtree import WordTree, WordTreeError, label_maps
 from . import models
 from .batchnorm import set_batchnorm
 from .borrowed import Borrowed
-from .cfg import flat_tree, named, names_of
 from .checkpoints import load_model
+from .classes import flat_tree, named, names_of
 from .detector import Detector
 from .models import Network
 from .modes import Mode, batchnorm_of, find_mode

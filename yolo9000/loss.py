@@ -21,7 +21,7 @@ from wordtree.nn.softmax import at_least_float32
 
 from .assign import Assigned, Target, Truths, assign, overwritten, truths_of_rows, truths_of_targets
 from .boxes import cxcywh_to_xyxy, inside
-from .cfg import flat_tree
+from .classes import flat_tree
 from .head import Region, RegionHead
 from .logits import At, ClassLogits, DenseLogits, HeadLogits
 from .lossrules import RULES, SCALES, LossRules, LossScales, find_rules, scales_of

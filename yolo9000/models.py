@@ -13,7 +13,8 @@ from wordtree import WordTree, WordTreeError
 from wordtree.errors import unknown
 
 from .borrowed import Borrowed
-from .cfg import Cfg, flat_tree, named, names_of
+from .cfg import Cfg
+from .classes import flat_tree, named, names_of
 from .classifier import TreeClassifier
 from .config import TRUNKS, Config
 from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, Extraction, MaxPool, Passthrough, Staged, Trunk
@@ -212,7 +213,7 @@ def from_cfg(
     if section is None or section.kind == "softmax":
         model: Network = TreeClassifier(trunk, tree, width)
     else:
-        check_square(layers, head, height, width)
+        check_square(head, height, width)
         if "softmax" not in section.values and "tree" not in section.values:
             warnings.warn(f"{cfg.file}: no softmax=1 in [region]; the classes are one softmax here", stacklevel=2)
         priors = torch.tensor(section.numbers("anchors")).view(-1, 2)

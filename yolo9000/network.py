@@ -91,7 +91,7 @@ def split_head(layers: Sequence[Layer]) -> tuple[Sequence[Layer], Layer]:
     return before, head
 
 
-def check_square(layers: Sequence[Layer], head: Layer, height: int, width: int) -> None:
+def check_square(head: Layer, height: int, width: int) -> None:
     """A detector's input is square and a multiple of its stride."""
     stride = width // head.width
     if height != width or width != stride * head.width:

@@ -127,7 +127,7 @@ def _of_yaml(path: Path) -> Shapes:
         return of_records(*(one.read(maps[one], tree).raise_faults(one.skip) for one in run.used("train")))
     from wordtree import LabelMap
 
-    from .cfg import flat_tree
+    from .classes import flat_tree
     from .data.yolo import read_yolo
 
     names = content.get("names") if isinstance(content, dict) else None
