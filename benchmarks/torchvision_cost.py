@@ -35,9 +35,10 @@ from wordtree_torchvision.dense import layers_of
 
 import yolo9000
 from wordtree import WordTree
+from yolo9000.timing import ratio, turns
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tree_cost import peak_of_this_process, timed
+from tree_cost import peak_of_this_process
 
 OWN = 91  # torchvision's classes for COCO
 BOXES = 5  # an image
@@ -131,19 +132,8 @@ def compare(
     """Median seconds of two pieces of work that take turns, and the median of their ratios."""
     if not rounds:
         return (math.nan,) * 3
-    one(), other()
-    pairs = []
-    for round_ in range(rounds):  # who goes first takes turns too
-        if round_ % 2:
-            b, a = timed(other, device), timed(one, device)
-        else:
-            a, b = timed(one, device), timed(other, device)
-        pairs.append((a, b))
-    return (
-        statistics.median(a for a, _ in pairs),
-        statistics.median(b for _, b in pairs),
-        statistics.median(b / a for a, b in pairs),
-    )
+    times = turns({"one": one, "other": other}, rounds, device)
+    return statistics.median(times["one"]), statistics.median(times["other"]), ratio(times, "other", "one")
 
 
 def peak_mebibytes(name: str, which: str, given: argparse.Namespace) -> float:

@@ -16,7 +16,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -29,6 +28,7 @@ from yolo9000 import models
 from yolo9000.config import Config
 from yolo9000.hardware import autocast_of, device_of
 from yolo9000.schedule import optimizer_of
+from yolo9000.timing import turns
 
 ANCHORS = [[1.5, 1.6], [3.2, 3.0], [5.2, 5.4]]  # about what the dimension clusters of the demo's scenes are
 BOXES = 3  # a scene
@@ -102,35 +102,18 @@ class Bench:
             return sum(len(found["boxes"]) for found in self.model(self.images))
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one piece of work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
-
-
 def compare(
     name: str, flat: Callable[[], object], tree: Callable[[], object], rounds: int, device: torch.device
 ) -> None:
     """Print the medians of two pieces of work that take turns, and the median of their ratios."""
-    for _ in range(3):
+    for _ in range(2):
         flat(), tree()
-    pairs = []
-    for round_ in range(rounds):  # who goes first takes turns too
-        if round_ % 2:
-            b, a = timed(tree, device), timed(flat, device)
-        else:
-            a, b = timed(flat, device), timed(tree, device)
-        pairs.append((a, b))
-    ratios = sorted(b / a for a, b in pairs)
+    times = turns({"flat": flat, "tree": tree}, rounds, device)
+    ratios = sorted(b / a for a, b in zip(times["flat"], times["tree"], strict=True))
     quarter = len(ratios) // 4
     print(
-        f"{name:<10} 20 flat classes {statistics.median(a for a, _ in pairs) * 1000:8.1f} ms   tree "
-        f"{statistics.median(b for _, b in pairs) * 1000:8.1f} ms   ratio {statistics.median(ratios):.3f} "
+        f"{name:<10} 20 flat classes {statistics.median(times['flat']) * 1000:8.1f} ms   tree "
+        f"{statistics.median(times['tree']) * 1000:8.1f} ms   ratio {statistics.median(ratios):.3f} "
         f"(middle half {ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f})"
     )
 
