@@ -144,7 +144,7 @@ def test_a_child_takes_the_place_of_what_was_collapsed_above_it() -> None:
 
 def test_nothing_is_no_tree() -> None:
     for call in (lambda: restrict(ANIMALS, []), lambda: prune(ANIMALS, [0, 1]), lambda: prune(ANIMALS, [-1])):
-        with pytest.raises(WordTreeError, match="none of the 7 nodes is left; a tree has at least one"):
+        with pytest.raises(WordTreeError, match="none of the 7 nodes is left; keep at least one"):
             call()
 
 

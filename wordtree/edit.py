@@ -193,7 +193,7 @@ def _part(
     if keep.all():
         return tree, np.arange(len(tree), dtype=np.int64)
     if not keep.any():
-        raise WordTreeError(f"none of the {len(tree)} nodes is left; a tree has at least one")
+        raise WordTreeError(f"none of the {len(tree)} nodes is left; keep at least one")
     kept = np.flatnonzero(keep)
     kept = kept[np.argsort(place[kept])]
     above = parents[kept]

@@ -120,8 +120,7 @@ def write_tree(tree: WordTree, path: str | Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that is there whole or not at all: first beside its place, then moved there."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
+    check_folder(path)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with open(temporary, "x", encoding="utf-8", newline="") as file:
@@ -130,6 +129,12 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file to write whose folder is not there."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into; make it first")
 
 
 # ---------------------------------------------------------------------- Darknet
@@ -185,7 +190,7 @@ def write_map(nodes: ArrayLike, path: str | Path) -> Path:
     """Write a Darknet `.map`: int [classes], the node of each class; `labels.nodes_on(tree)` gives one."""
     flat = np.asarray(nodes, dtype=np.int64)
     if flat.ndim != 1 or (flat < 0).any():
-        raise WordTreeError(f"a .map takes nodes as one row of numbers from 0, not {flat.tolist()}")
+        raise WordTreeError(f"nodes {flat.tolist()} for a .map; give one row of numbers from 0")
     write_whole(Path(path), "".join(f"{node}\n" for node in flat.tolist()))
     return Path(path)
 

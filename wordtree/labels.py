@@ -176,11 +176,14 @@ class LabelMap:
             read = {row.label: row.id for row in _parsed(path, text)}
         except WordTreeError as error:
             raise WordTreeError(
-                f"a {path.suffix} file cannot hold {self.name!r}, it would not read back: {error}"
+                f"a {path.suffix} file cannot hold {self.name!r}, it would not read back: {error}; take another suffix"
             ) from None
         for label, id_ in zip(self.labels, self.ids, strict=True):
             if read.get(label) != id_:
-                raise WordTreeError(f"a {path.suffix} file cannot hold the label {label!r} with the id {id_!r}")
+                raise WordTreeError(
+                    f"a {path.suffix} file cannot hold the label {label!r} with the id {id_!r}; take another suffix, "
+                    "or other words"
+                )
         write_whole(path, text)
         return path
 

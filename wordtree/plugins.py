@@ -102,7 +102,7 @@ class Plugins:
                     self.waiting.append((name, entry))
                     continue
                 if not entry.value.replace(":", ".", 1).replace(".", "").isidentifier():
-                    raise WordTreeError(f"{entry.value!r} is no module, nor module:object")
+                    raise WordTreeError(f"{entry.value!r} is no module, nor module:object; an entry point names one")
                 torch_before = "torch" in sys.modules
                 plugin = entry.load()
                 if "torch" in sys.modules and not torch_before:  # it works, and all who list plug-ins wait for it

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wordtree import WordTree, WordTreeError
+from wordtree.formats import check_folder
 
 from . import models
 from .cfg import Cfg
@@ -55,8 +56,7 @@ def convert(
         raise WordTreeError(f"{str(out)!r} to write; give a .safetensors, a .weights, or a part such as net.conv.23")
     if upto is not None and (out.suffix == ".safetensors" or start):
         raise WordTreeError(f"upto={upto} for {str(out)!r}; a part is Darknet's: give upto with a .weights or .conv.N")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"no folder {str(out.parent)!r} to write {out.name!r} into")
+    check_folder(out)
     if out.exists() and source.exists() and out.samefile(source):
         raise WordTreeError(f"{str(out)!r} is the source; give another file to write")
     if start:

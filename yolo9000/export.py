@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wordtree import WordTreeError
 from wordtree.errors import unknown
+from wordtree.formats import check_folder
 
 from .checkpoints import _tree_record
 from .detector import Detector
@@ -62,8 +63,7 @@ def export_model(
         raise WordTreeError(f"an export to {path.name!r}; a file ends in one of {', '.join(SUFFIXES)}")
     if half and path.suffix != ".onnx":
         raise WordTreeError(f"half asked of {path.name!r}; it is for .onnx alone, whose weights are cast as it loads")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
+    check_folder(path)
     size = model.size if size is None else size
     if size <= 0 or size % model.trunk.stride:
         raise WordTreeError(f"an input of {size} pixels; this network takes multiples of {model.trunk.stride}")

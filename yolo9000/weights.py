@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wordtree import WordTreeError
+from wordtree.formats import check_folder
 from wordtree.nn import TreeLinear
 
 from .batchnorm import BatchNorm
@@ -147,8 +148,7 @@ def save_weights(model: Network, path: str | Path, upto: int | None = None, head
         header: where left out, that of the file the weights came from, else 0.2.0, and the images the model has seen.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
+    check_folder(path)
     if header is None:
         header = Header(*(model.origin or (0, 2, 0, 0)))
         header = header._replace(seen=model.seen) if isinstance(model, Detector) else header
