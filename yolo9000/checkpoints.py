@@ -51,7 +51,7 @@ def _hash(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote.
 
     Raises:
@@ -61,7 +61,7 @@ def read_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
     if not file.is_file():
         raise WordTreeError(f"no weights {str(file)!r}; give a weights.safetensors that `yolo9000 train` wrote")
     try:
-        with safe_open(file, framework="pt", device=device) as opened:
+        with safe_open(file, framework="pt") as opened:
             text = (opened.metadata() or {}).get("yolo9000", "null")
             header = json.loads(text)
             # copies: what lies in the file itself would keep it open, and its space on the disk taken

@@ -336,8 +336,8 @@ def _darknet(
     return repeats
 
 
-def repeated(boxed: int, named: int, ratio: int = RATIO) -> tuple[int, int]:
-    """How often each line of two lists stands in one, so that as nearly as may be `ratio` of the second come to one.
+def repeated(boxed: int, named: int) -> tuple[int, int]:
+    """How often each line of two lists stands in one, so that as nearly as may be `RATIO` of the second come to one.
 
     Darknet draws lines at random from one list; a whole number of repeats is all that it takes.
 
@@ -345,9 +345,9 @@ def repeated(boxed: int, named: int, ratio: int = RATIO) -> tuple[int, int]:
         >>> repeated(boxed=117_000, named=10_000_000), repeated(boxed=100, named=100)
         ((21, 1), (1, 4))
     """
-    if named >= ratio * boxed:
-        return max(1, round(named / (ratio * boxed))), 1
-    return 1, max(1, round(ratio * boxed / named))
+    if named >= RATIO * boxed:
+        return max(1, round(named / (RATIO * boxed))), 1
+    return 1, max(1, round(RATIO * boxed / named))
 
 
 def _coco_rows(boxed: Records, labels: LabelMap, images: Path) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ from wordtree.tree import ROOT
 from .files import write_text
 from .scores import Truths, pairs
 
+IOU = 0.5  # from which on a box lies on an object
 MISSED = -2  # in the place of an answer: no box took the object
 THRESHOLDS = np.linspace(0, 1, 101)
 SHADES = ("exact", "ancestor", "descendant", "sibling", "cousin", "unrelated", "unnamed", "missed")
@@ -73,21 +74,21 @@ class Match(NamedTuple):
     aside: NDArray[np.bool_]  # [boxes]: took none, and lies on an object that does not count
 
 
-def match(answers: Answers, scores: NDArray[np.float64], truths: Truths, iou: float = 0.5) -> Match:
+def match(answers: Answers, scores: NDArray[np.float64], truths: Truths) -> Match:
     """Match boxes to objects by place. scores: float64 [boxes], the best chooses first. Ignored objects are not taken;
     of a crowd it is enough that half of the box lies in it."""
     counts = ~(truths.ignored | truths.crowd)
     row, at, overlap, inside = pairs(answers.image, answers.boxes, truths.image, truths.boxes)
     taken = np.full(len(counts), False)
     truth = np.full(len(scores), -1)
-    good = np.flatnonzero((overlap >= iou) & counts[at])
+    good = np.flatnonzero((overlap >= IOU) & counts[at])
     order = good[np.lexsort((at[good], -overlap[good], row[good], -scores[row[good]]))]
     for box, wanted in zip(row[order].tolist(), at[order].tolist(), strict=True):
         if truth[box] < 0 and not taken[wanted]:
             truth[box], taken[wanted] = wanted, True
     again, aside = np.zeros((2, len(scores)), dtype=bool)
     again[row[good]] = True
-    aside[row[~counts[at] & ((overlap >= iou) | (truths.crowd[at] & (inside >= iou)))]] = True
+    aside[row[~counts[at] & ((overlap >= IOU) | (truths.crowd[at] & (inside >= IOU)))]] = True
     free = truth < 0
     return Match(truth, again & free, aside & free & ~again)
 
@@ -276,7 +277,6 @@ def confuse(
     tree_threshold: float,
     rule: str = "path",
     product: bool = True,
-    iou: float = 0.5,
 ) -> Confusion:
     """The confusion of boxes.
 
@@ -286,19 +286,18 @@ def confuse(
         threshold: on the score: objectness x Pr(answer), or objectness alone where not `product`.
         tree_threshold, rule: of the descent.
         product: see threshold.
-        iou: from which on a box lies on an object.
     """
     nodes, probs = answers.said(tree_threshold, rule)
     scores = answers.objectness * (probs if product else 1.0)
     sure = scores > threshold
     answers, nodes, scores = answers.at(sure), nodes[sure], scores[sure]
-    found = match(answers, scores, truths, iou)
+    found = match(answers, scores, truths)
     counts = ~(truths.ignored | truths.crowd)
     said = np.full(len(counts), MISSED)
     hit = found.truth >= 0
     said[found.truth[hit]] = nodes[hit]
     free = ~(hit | found.again | found.aside)
-    settings = {"threshold": threshold, "tree_threshold": tree_threshold, "iou": iou}
+    settings = {"threshold": threshold, "tree_threshold": tree_threshold, "iou": IOU}
     return Confusion(tree, truths.nodes[counts], said[counts], nodes[free], nodes[found.again], settings)
 
 

@@ -19,7 +19,7 @@ class Assumed:
             dense matrices; a tenth of it is taken for a network of convolutions and batch-norm.
         image: bytes of a JPEG on disk.
         decoded: images that one processor core decodes and augments a second.
-        link: bytes a second between GPUs of one machine (NVLink) and, above eight, between machines (400 Gbit/s).
+        links: bytes a second between GPUs of one machine (NVLink) and, above eight, between machines (400 Gbit/s).
         memory: bytes of one GPU.
     """
 

@@ -140,7 +140,6 @@ def plan(
     recipe: Recipe | None = None,
     sources: Sequence[tuple[str, float, int, bool]] = (),
     rate: float | None = None,
-    measure: bool = True,
 ) -> Plan:
     """What a run would be. Networks are built on no device, but for the measured step.
 
@@ -149,8 +148,8 @@ def plan(
         tree: its classes.
         recipe: what it stands on.
         sources: of each data set its name, share of a batch, images (0: unknown), and whether it has image labels.
-        rate: images a second that train at the config's size, from elsewhere; measured on this machine where left out.
-        measure: whether to measure, which takes some seconds.
+        rate: images a second that train at the config's size, from elsewhere; where left out it is measured on this
+            machine, which takes some seconds.
 
     Raises:
         WordTreeError: a plug-in's detector, whose network is not ours to count; a rate that is none.
@@ -174,11 +173,7 @@ def plan(
     # weights, their running average and the optimiser's state, and beside a detector's the classifier's
     checkpoint = 2 * floats + STATES[config.optimizer] * stages[-1].parameters + (_floats(first) if config.steps else 0)
     size = config.size if config.steps else max(config.classifier_sizes)
-    found = None
-    if rate is not None:
-        found = Rate(rate, size, "as given")
-    elif measure:
-        found = _measured(config, build, size)
+    found = _measured(config, build, size) if rate is None else Rate(rate, size, "as given")
     return Plan(config, recipe, _changed(config, recipe), str(tree), tuple(stages), found, 4 * checkpoint, 4 * floats)
 
 

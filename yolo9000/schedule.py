@@ -13,6 +13,7 @@ from .cfg import Section
 from .config import POLICIES, Config
 from .modes import find_mode
 
+WARM = 0.08  # the share of the steps on which one-cycle climbs
 DARKNET = tuple(name for name in POLICIES if name != "one-cycle")  # those of YOLOv2's family
 
 
@@ -37,11 +38,11 @@ def rate_of(config: Config, done: int, steps: int, classify: bool = False) -> fl
     return policy_rate(done + 1, rate, policy, config.burn_in, config.power, config.steps_at, config.scales, steps)
 
 
-def one_cycle(done: float, warm: float = 0.08) -> float:
+def one_cycle(done: float) -> float:
     """The share of the peak rate when `done` of the steps are done: up in a line, down in a half cosine."""
-    if done < warm:
-        return 0.05 + 0.95 * done / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+    if done < WARM:
+        return 0.05 + 0.95 * done / WARM
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - WARM) / (1 - WARM)))
 
 
 def policy_rate(

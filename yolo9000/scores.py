@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -296,35 +296,6 @@ def worst_and_best(by_class: Mapping[int, float], tree: WordTree, count: int = 5
         for low, high in zip(worst, best, strict=True)
     ]
     return "\n".join((f"{'worst':24} {'AP':>5}   {'best':24} {'AP':>5}", *rows))
-
-
-def top_k(scores: ArrayLike, truths: ArrayLike, nodes: Sequence[int], ks: Sequence[int] = (1, 5)) -> dict[int, float]:
-    """The share of rows whose truth is among the k likeliest of the label set's nodes, as a flat classifier is scored.
-
-    A tree has more nodes than the label set has classes, and some classes may be inner nodes of it (119 of ImageNet's
-    1000): ranked are the label set's nodes, by Pr(node), whether leaves or not.
-
-    Args:
-        scores: float [rows, nodes of the tree], Pr(node) or its logarithm.
-        truths: int [rows], nodes.
-        nodes: the label set's.
-        ks: which k.
-
-    Raises:
-        WordTreeError: truths that are not among the nodes.
-
-    Example:
-        >>> top_k([[0.9, 0.5, 0.4], [0.9, 0.2, 0.7]], [1, 1], nodes=[1, 2], ks=(1, 2))
-        {1: 0.5, 2: 1.0}
-    """
-    wanted = np.unique(np.asarray(nodes, dtype=np.int64))
-    truth = np.asarray(truths)
-    if not np.isin(truth, wanted).all():
-        lost = sorted(set(truth.tolist()) - set(wanted.tolist()))
-        raise WordTreeError(
-            f"truths {lost[:12]} are none of the {len(wanted)} nodes ranked; give the truths' label set"
-        )
-    return among(ranks(np.asarray(scores)[:, wanted], np.searchsorted(wanted, truth)), ks)
 
 
 def ranks(scores: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[np.int64]:

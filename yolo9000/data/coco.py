@@ -52,7 +52,7 @@ def read_coco(path: Path, images: Path | None, labels: LabelMap, tree: WordTree,
     rows = _sound(path, "annotation", content["annotations"], ("image_id", "category_id", "bbox"), faults)
     image = _position(image_ids, np.array([row["image_id"] for row in rows], dtype=np.int64))
     category = _position(numbers, np.array([row["category_id"] for row in rows], dtype=np.int64))
-    boxes = _boxes(path, rows, faults)
+    boxes = _boxes(rows)
     areas = np.array([row.get("area", np.nan) for row in rows], dtype=np.float64)
     areas = np.where(np.isnan(areas), (boxes[:, 2:] - boxes[:, :2]).prod(1), areas)
     crowd = np.array([row.get("iscrowd", 0) for row in rows], dtype=np.uint8) * np.uint8(CROWD)
@@ -112,7 +112,7 @@ def _position(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.i
     return np.where(ids[at] == wanted, at, -1)
 
 
-def _boxes(path: Path, rows: list[dict[str, Any]], faults: list[Fault]) -> NDArray[np.float64]:
+def _boxes(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
     """float64 [rows, 4] xyxy from left, top, width, height; NaN, which is no box, where there are no four numbers."""
     try:
         boxes = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(len(rows), 4)

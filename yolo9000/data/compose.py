@@ -50,6 +50,7 @@ class Look:
     grey: float = 0.0  # how often colour is dropped
 
 
+OVERLAP = 0.25  # the share of the smaller object that another may cover
 TEST_LOOK = Look()
 TRAIN_LOOK = Look(angle=20.0, aspect=0.2, shear=0.12, bend=0.15, gain=0.3, saturation=0.6, hue=0.25, grey=0.1)
 
@@ -148,12 +149,10 @@ def finish(canvas: NDArray[np.float32], look: Look, random: RandomState) -> Pixe
     return done
 
 
-def spots(
-    objects: Sequence[Pasted], size: int, random: RandomState, overlap: float = 0.25
-) -> list[tuple[int, int] | None]:
+def spots(objects: Sequence[Pasted], size: int, random: RandomState) -> list[tuple[int, int] | None]:
     """Where each object goes: left and top of its canvas; None for one that found no room in twelve tries.
 
-    The visible parts lie inside the picture, and no two cover more than `overlap` of the smaller.
+    The visible parts lie inside the picture, and no two cover more than a quarter of the smaller.
     """
     taken: list[tuple[int, int, int, int]] = []
     places: list[tuple[int, int] | None] = []
@@ -165,7 +164,7 @@ def spots(
                 break
             left, top = random.randint(0, size - width + 1), random.randint(0, size - height + 1)
             box = (left, top, left + width, top + height)
-            if all(_cover(box, other) <= overlap for other in taken):
+            if all(_cover(box, other) <= OVERLAP for other in taken):
                 taken.append(box)
                 spot = (left - one.left, top - one.top)
                 break

@@ -227,7 +227,7 @@ def cutouts_of(split: str, held_out: str | None = None) -> dict[str, tuple[str, 
     """The cut-outs that a split may paste: synset -> files. Boxed and labelled training share none.
 
     Of the training families, in alphabetical order, class number k gives its (k mod n)-th family to the boxed scenes
-    (if a box group stands above it) and the others to the labelled pictures.
+    (if a boxed group stands above it) and the others to the labelled pictures.
     """
     rows = [row for row in pack().rows if row.kind in ("cutout", "photo")]
     train = sorted({row.family for row in rows} - {UNSEEN_FAMILY, PHOTOGRAPHS, held_out})

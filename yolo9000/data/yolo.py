@@ -1,7 +1,7 @@
 """A text file a picture, a row a box: class, centre, width and height in fractions; and Darknet's lists of pictures."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,7 @@ def read_yolo(path: Path, labels: LabelMap, tree: WordTree, split: str = "train"
     return _read(images, label_file, False, Mapper(labels, tree), table, None, tree, name, str(path))
 
 
-def read_darknet(
-    path: Path, labels: LabelMap, tree: WordTree, names: Iterable[str] | None = None, name: str = "darknet"
-) -> Records:
+def read_darknet(path: Path, labels: LabelMap, tree: WordTree, name: str = "darknet") -> Records:
     """A list of image paths, a line each, of pictures with boxes and of pictures with a label alone.
 
     A label file's row is `class x y w h` with the class in the order of the label map (COCO's, in the joint list of
@@ -61,15 +59,15 @@ def read_darknet(
     Args:
         path: the list, such as combine9k.train.list; relative paths are looked for from here, then beside the list.
         labels, tree: the label map of the boxes' classes, and the tree of the image labels.
-        names: the classes in the order of the label files, where that is not the label map's.
         name: of the source.
     """
     lines = [line.strip() for line in existing(path, "list of images").read_text().splitlines()]
     images = [
         line if os.path.isabs(line) or os.path.exists(line) else str(path.parent / line) for line in lines if line
     ]
-    table = list(labels.labels if names is None else names)
-    return _read(images, darknet_label_file, True, Mapper(labels, tree), table, len(tree), tree, name, str(path))
+    return _read(
+        images, darknet_label_file, True, Mapper(labels, tree), list(labels.labels), len(tree), tree, name, str(path)
+    )
 
 
 def label_file(image: str) -> str:
