@@ -22,6 +22,7 @@ from torch.nn import functional
 from wordtree_torchvision import SUMMARIES, attach
 from wordtree_torchvision.detector import deepest, log_sigmoid, pull, softened
 from wordtree_torchvision.head import Knowledge, TreeHead, patches
+from wordtree_torchvision.pretrained import TRUNKS, InHand
 from wordtree_torchvision.zoo import build, coco_columns
 
 from wordtree import WordTree, WordTreeError, build_tree, plugins
@@ -698,7 +699,21 @@ def test_each_part_of_a_detector_is_where_it_was(kind):
             found = getattr(found, name)
 
 
-MODULES = ["__init__", "dense", "detector", "head", "rcnn", "zoo"]
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_each_builder_asks_of_weights_what_stands_in_for_them(name):
+    parameters = inspect.signature(torchvision.models.get_model_builder(name)).parameters
+    trunk = torchvision.models.get_model_weights(next(trunk for trunk in TRUNKS if trunk in name))
+    for option, published in (("weights", torchvision.models.get_model_weights(name)), ("weights_backbone", trunk)):
+        assert option in parameters, f"torchvision {torchvision.__version__}: {name} has no {option}"
+        one = InHand(published.DEFAULT, {"a": torch.zeros(1)})
+        assert published.verify(one) is one
+        assert one == published.DEFAULT
+        assert one.meta is published.DEFAULT.meta
+        assert set(one.get_state_dict(progress=False, check_hash=True)) == {"a"}
+    assert {"num_classes", "trainable_backbone_layers"} <= set(parameters)
+
+
+MODULES = ["__init__", "dense", "detector", "head", "pretrained", "rcnn", "zoo"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,7 +1,8 @@
 """Detectors of plug-ins in yolo9000's own commands: built by name, trained, scored, saved and loaded like our own."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from wordtree import WordTree, WordTreeError, plugins
 from wordtree.errors import unknown
 
 from .choice import Choice
+from .config import WEIGHT_OPTIONS, Config, is_weight_file
+from .trunks import read_state
 
 OWN = "yolo9000"
 LOSSES = ("tree", "image_label")  # by their own names; of the others those of boxes are one, and the rest objectness
@@ -23,6 +26,14 @@ class Borrowed(nn.Module):
         name: of the detector, such as "torchvision/ssdlite320_mobilenet_v3_large".
         tree: the classes.
         size: pixels of an image's side, for detectors that take one.
+        options: of its builder. Those of WEIGHT_OPTIONS that name a file reach it as the state dict in the file.
+
+    A detector that starts from weights is built again without them when what was made of it is loaded: with the options
+    that it gives as its own `options`, or with those given here but for the weights.
+
+    Raises:
+        WordTreeError: an option that the builder does not take; weights that cannot be read, or with which it makes
+            another network than without.
 
     Attributes, to be set at any time:
         threshold: on the score, objectness x Pr(node).
@@ -32,14 +43,19 @@ class Borrowed(nn.Module):
     origin = None  # of Darknet's files
     mode = "paper"
 
-    def __init__(self, name: str, tree: WordTree, size: int) -> None:
+    def __init__(self, name: str, tree: WordTree, size: int, options: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        build = plugins.detectors()[name].build
-        takes = inspect.signature(build).parameters
-        sized = "size" in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values())
-        self.inner = build(tree, **({"size": size} if sized else {}))
+        given = dict(options or {})
+        self.inner = _built(name, tree, size, {key: _read(name, key, value) for key, value in given.items()})
         self.name, self.tree, self.size = name, tree, size
         self.options = {"network": "plug-in", "name": name, "size": size}
+        if any(isinstance(given.get(key), str) for key in WEIGHT_OPTIONS):
+            without = {key: value for key, value in given.items() if key not in WEIGHT_OPTIONS}
+            told = getattr(self.inner, "options", None)
+            given = dict(told) if isinstance(told, Mapping) else without
+            _check_again(name, self.inner, _built(name, tree, size, given))
+        if given:
+            self.options["options"] = given
         self.threshold, self.tree_threshold = 0.25, 0.5
 
     def forward(
@@ -118,3 +134,51 @@ class Borrowed(nn.Module):
             kind = name if name in LOSSES else "box" if "box" in name else "objectness"
             grouped[kind] = grouped[kind] + loss
         return grouped
+
+
+def borrowed_of(config: Config, tree: WordTree, before: Mapping[str, Any] | None = None) -> Borrowed:
+    """The detector of a run's numbers. A run that goes on reads no weights again.
+
+    before: the `options` of the detector that its checkpoint holds; None for a run that begins.
+    """
+    before = before or {}
+    options = before.get("options") if before.get("name") == config.detector else config.detector_options
+    model = Borrowed(config.detector, tree, config.size, options)
+    model.set_image_label(config.image_label or "score")
+    return model
+
+
+def _built(name: str, tree: WordTree, size: int, options: dict[str, Any]) -> Any:
+    build: Callable[..., Any] = plugins.detectors()[name].build
+    takes = inspect.signature(build).parameters
+    whatever = any(one.kind is one.VAR_KEYWORD for one in takes.values())
+    names = [key for key in list(takes)[1:] if key != "size"]  # the first is the tree
+    for key in options:
+        if key == "size":
+            raise WordTreeError(f"size={options[key]!r} as an option of {name}; give it as the run's size")
+        if key not in names and not whatever:
+            raise unknown(f"option of {name}", key, names)
+    sized = {"size": size} if whatever or "size" in takes else {}
+    try:
+        return build(tree, **sized, **options)
+    except TypeError as fault:
+        if not options:
+            raise
+        told = ", ".join(options)
+        raise WordTreeError(f"{name} with {told}: {fault}; give options that its builder takes") from fault
+
+
+def _read(name: str, key: str, value: Any) -> Any:
+    """An option as the builder gets it: weights in a file as the state dict that it holds."""
+    return read_state(Path(value), f"{key} of {name}") if is_weight_file(key, value) else value
+
+
+def _check_again(name: str, made: nn.Module, again: nn.Module) -> None:
+    """Refuse what could not be loaded when it is trained: weights with which a builder makes another network."""
+    one, other = ({key: tuple(value.shape) for key, value in each.state_dict().items()} for each in (made, again))
+    for key in [*one, *other]:
+        if one.get(key) != other.get(key):
+            raise WordTreeError(
+                f"weights for {name}: with them it has {key} {one.get(key)}, without {other.get(key)}, and what is "
+                "trained could not be loaded; its plug-in has to say by `options` how it is built again"
+            )

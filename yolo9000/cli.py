@@ -64,6 +64,9 @@ def train(
     detector: Annotated[
         str | None, typer.Option(help="A plug-in's, such as torchvision/retinanet_resnet50_fpn; ours where left out.")
     ] = None,
+    detector_option: Annotated[
+        list[str] | None, typer.Option(help="An option of that detector, such as weights=DEFAULT; any number.")
+    ] = None,
     trunk: Annotated[
         str | None,
         typer.Option(help="A network in place of Darknet-19, such as timm/efficientnet_lite0."),
@@ -81,8 +84,6 @@ def train(
     """Train, evaluate, and leave a run folder. Ctrl-C keeps a checkpoint; the same command goes on from it."""
     from .hardware import is_first
 
-    if check:
-        _check(data or "embedded", out, recipe)
     options = _settings(settings or [])
     if (data or "embedded") == "embedded":
         options["joint"] = joint or oracle
@@ -94,7 +95,11 @@ def train(
         options["oracle"] = True
     if detector is not None:
         options["detector"] = detector
+    if detector_option:
+        options["detector_options"] = _settings(detector_option, "weights=DEFAULT")
     options |= {key: value for key, value in (("trunk", trunk), ("trunk_weights", trunk_weights)) if value is not None}
+    if check:
+        _check(data or "embedded", out, recipe, options)
     if dry_run:
         _plan(data, recipe, options, rate, gpus)
     with _stopping():
@@ -132,8 +137,9 @@ def _plan(data: str | None, recipe: str, options: dict[str, Any], rate: float | 
     raise typer.Exit()
 
 
-def _check(data: str, out: Path | None, recipe: str = "") -> NoReturn:
+def _check(data: str, out: Path | None, recipe: str, options: dict[str, Any]) -> NoReturn:
     """Read a run.yaml's data whole; exit code 1 where something is wrong."""
+    from .borrowed import OWN, borrowed_of
     from .data.check import check
     from .files import write_text
     from .hardware import processes_of
@@ -141,6 +147,9 @@ def _check(data: str, out: Path | None, recipe: str = "") -> NoReturn:
     from .runfile import run_of
 
     run = run_of(data, recipe)
+    config = run.config(**options)
+    if config.detector != OWN:
+        borrowed_of(config, run.built_tree(run.labels()))
     folder = out or Path("runs") / f"{run.path.stem}-check"
     with Progress() as bar:
         report = check(
@@ -525,13 +534,13 @@ def _stopping() -> Iterator[None]:
         raise typer.Exit(128 + stop.number) from None
 
 
-def _settings(pairs: list[str]) -> dict[str, Any]:
+def _settings(pairs: list[str], such: str = "steps=2000") -> dict[str, Any]:
     """`key=value` pairs; values as JSON, or as plain text where they are none."""
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise WordTreeError(f"setting {pair!r}; give key=value, such as steps=2000")
+            raise WordTreeError(f"setting {pair!r}; give key=value, such as {such}")
         try:
             options[key] = json.loads(value)
         except json.JSONDecodeError:

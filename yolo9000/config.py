@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from wordtree import WordTreeError
@@ -14,6 +14,8 @@ POLICIES = ("one-cycle", "constant", "steps", "poly")
 OPTIMIZERS = ("adamw", "sgd")
 TRUNKS = ("darknet19", "extraction")
 STRIDES = (32, 16, 8)  # of trunks by name
+WEIGHT_OPTIONS = ("weights", "trunk_weights")  # of a plug-in's detector
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class Config:
     Attributes:
         detector: whose network it is: "yolo9000", or a plug-in's by its name, as `wordtree plugins` lists them; one
             without a `classifier` starts with boxes and names at once.
+        detector_options: of a plug-in's detector, what its builder takes by name: text, numbers, true or false, and
+            lists of them. A file of `weights` or `trunk_weights` (.safetensors, or a state dict that torch saved) is
+            read for it.
         joint: learn from image labels beside the boxes; False is detection data only.
         oracle: the same pictures with every box given: what joint training is measured against.
         seed: of weights, order and pictures.
@@ -76,6 +81,7 @@ class Config:
     """
 
     detector: str = "yolo9000"
+    detector_options: dict[str, Any] = field(default_factory=dict)
     joint: bool = True
     oracle: bool = False
     seed: int = 0
@@ -174,6 +180,7 @@ class Config:
                 raise unknown(name, getattr(self, name), known)
         check_policy(self)
         check_trunk(self)
+        check_options(self)
         stride = self.stride
         for side in (self.size, *self.sizes, *self.classifier_sizes):
             if side < stride or side % stride or side > LARGEST:
@@ -233,6 +240,27 @@ def check_trunk(config: Config) -> None:
         )
 
 
+def check_options(config: Config) -> None:
+    """Refuse options of a plug-in's detector where there is none, and those that no file could say."""
+    given = config.detector_options
+    if given and config.detector == "yolo9000":
+        raise WordTreeError(f"detector_options {given} for 'yolo9000'; they are for a plug-in's detector: name it too")
+    for name, value in given.items():
+        if not isinstance(name, str) or not _is_plain(value):
+            raise WordTreeError(
+                f"{name}={value!r} of detector_options; give text, a number, true or false, or a list of them"
+            )
+
+
+def is_weight_file(option: str, value: Any) -> bool:
+    """Whether an option of a plug-in's detector names a file of weights."""
+    return option in WEIGHT_OPTIONS and isinstance(value, str) and value.endswith(WEIGHT_FILES)
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, list) else isinstance(value, (str, int, float))
+
+
 def check_policy(config: Config) -> None:
     """Refuse numbers of a policy that no phase has, or that cannot be."""
     used = {config.policy, config.classifier_policy}
@@ -264,6 +292,10 @@ def config_of(options: dict[str, Any]) -> Config:
         if key not in FIELDS:
             raise unknown("training option", key, sorted(FIELDS))
         default = FIELDS[key].default
+        if default is MISSING:
+            default = {"weights": "DEFAULT"}  # to show
+            if isinstance(value, dict):
+                value = {name: list(one) if isinstance(one, tuple) else one for name, one in value.items()}
         if isinstance(default, tuple) and isinstance(value, list | tuple):
             value = tuple(value)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps
 from wordtree.errors import unknown
 
-from .config import FIELDS, Config, config_of
+from .config import FIELDS, Config, config_of, is_weight_file
 from .darknet19 import COUNTS, WIDTHS
 from .data.augment import find_augmentation
 from .data.coco import read_coco
@@ -171,10 +171,19 @@ class RunFile:
         given = {**self.settings, **options}
         if given.get("start") and "start" not in options:
             given["start"] = str(self.path.parent / str(given["start"]))
+        own, over = self.settings.get("detector_options"), options.get("detector_options", {})
+        if isinstance(own, dict) and isinstance(over, dict):  # of the detector that the file names; those given win
+            mine = given.get("detector") == self.settings.get("detector")
+            given["detector_options"] = {**(self._placed(own) if mine else {}), **over}
         for key in EMBEDDED:
             if key in given:
                 raise WordTreeError(f"{key} in a run of {self.path}; it is the embedded set's, here the sources say it")
         return config_of({"joint": True, **switched(given, given.get("without", ()))})
+
+    def _placed(self, options: dict[str, Any]) -> dict[str, Any]:
+        """A detector's options, with files of weights where they lie from here."""
+        files = {key: value for key, value in options.items() if is_weight_file(key, value)}
+        return {**options, **{key: str(self.path.parent / value) for key, value in files.items()}}
 
     def used(self, use: str) -> tuple[Source, ...]:
         """The sources of one use, "train" or "test"."""

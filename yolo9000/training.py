@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wordtree import WordTreeError
 
 from . import models
-from .borrowed import OWN, Borrowed
+from .borrowed import OWN, borrowed_of
 from .checkpoints import load_state, peek, read_tensors, save_model, save_tensors, versions
 from .config import Config, config_of
 from .data.augment import recoloured
@@ -223,8 +223,7 @@ class Trainer:
         """The classifier that learns names first, and the detector; one network twice where there is one alone."""
         config = self.config
         if config.detector != OWN:
-            borrowed = Borrowed(config.detector, self.tree, config.size)
-            borrowed.set_image_label(config.image_label or "score")
+            borrowed = borrowed_of(config, self.tree, peek(self.checkpoint).get("detector"))
             return borrowed.classifier or borrowed, borrowed
         looks: Any = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
         classifier = models.darknet19(self.tree, max(config.classifier_sizes), normalized=config.normalized, **looks)
@@ -471,6 +470,7 @@ class Trainer:
             "versions": {**versions(), "ranks": self.ranks.count},
             "skipped": self.faults.skipped,
             "feed": self.feed.state(),
+            "detector": self.model.options,
         }
         save_tensors(self.checkpoint, tensors, header)
 

@@ -216,7 +216,7 @@ def load_trunk(trunk: Trunk, weights: str | Path) -> Trunk:
             f"trunk_weights for a {type(trunk).__name__}; they are for a trunk by name, such as "
             "trunk='torchvision/mobilenet_v3_small'"
         )
-    given = _published(trunk) if str(weights) == DEFAULT else _read(Path(weights))
+    given = _published(trunk) if str(weights) == DEFAULT else read_state(Path(weights))
     wanted = trunk.network.state_dict()
     try:
         found = _by_name(wanted, given) or _in_order(wanted, given)
@@ -241,9 +241,14 @@ def _published(trunk: NamedTrunk) -> Mapping[str, Tensor]:
     return timm.create_model(own, pretrained=True).state_dict()
 
 
-def _read(file: Path) -> Mapping[str, Tensor]:
+def read_state(file: Path, what: str = "trunk weights") -> Mapping[str, Tensor]:
+    """A state dict of a .safetensors, or that torch saved, without running anything in it.
+
+    Raises:
+        WordTreeError: no such file, or one that is something else; `what` says in it what it was wanted for.
+    """
     if not file.is_file():
-        raise WordTreeError(f"no trunk weights {str(file)!r}; give a state dict's file, or {DEFAULT}")
+        raise WordTreeError(f"no {what} {str(file)!r}; give a state dict's file, or {DEFAULT}")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -253,14 +258,14 @@ def _read(file: Path) -> Mapping[str, Tensor]:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as fault:  # pickle's, zip's and safetensors' own
         raise WordTreeError(
-            f"trunk weights {str(file)!r} cannot be read without running code ({_told(fault)}); give a state dict "
+            f"{what} {str(file)!r} cannot be read without running code ({_told(fault)}); give a state dict "
             "alone, such as torch.save(model.state_dict(), path) writes"
         ) from None
     for key in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not all(isinstance(one, Tensor) for one in found.values()):
-        raise WordTreeError(f"trunk weights {str(file)!r} hold a {type(found).__name__}; give a state dict alone")
+        raise WordTreeError(f"{what} {str(file)!r} hold a {type(found).__name__}; give a state dict alone")
     return found
 
 

@@ -75,8 +75,11 @@ class TreeDetector(nn.Module):
             128 of highest objectness, or "objectness", the one of highest objectness.
         exclusive: whether a label denies the siblings that its source does not know; without it they leave the softmax.
         candidates: of each level the boxes of highest objectness that are looked at; all where there are no levels.
+        options: of the builder that made it, those that make the same network again and read no weights; None for one
+            that was in hand.
     """
 
+    options: dict[str, Any] | None = None
     image_labels = ("score", "area", "objectness")
 
     def __init__(self, model: Any, head: TreeHead) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
@@ -16,9 +16,8 @@ from . import SUMMARIES
 from .dense import DenseTreeDetector, layers_of
 from .detector import TreeDetector
 from .head import Knowledge, TreeHead
+from .pretrained import COCO_COLUMNS, detector_weights, taken_by, trunk_weights_of
 from .rcnn import TreeRCNN
-
-COCO_COLUMNS = 91  # the background, 80 classes, and ten numbers that COCO left free
 
 
 def build(
@@ -38,14 +37,21 @@ def build(
         weights: of a detector pretrained on COCO, by torchvision's name ("DEFAULT"; torchvision downloads them), or a
             state dict in hand: trunk and boxes are kept, and the tree starts from what its classes know.
         trunk_weights: of the trunk alone, by torchvision's name ("DEFAULT"; torchvision downloads them), or a state
-            dict of the detector's `backbone`.
+            dict, of the classifier that the trunk is of or of a detector's `backbone`.
         width: of the tree head's embedding.
         size: pixels of an image's shorter side, the longer 5/3 of it at most, or of each side with SSDlite;
             torchvision's where left out. SSD300 keeps to its own, to which its last layers and its anchors are bound.
-        options: torchvision's, such as min_size, max_size, trainable_backbone_layers.
+            `min_size` and `max_size` win over it.
+        options: torchvision's, such as min_size, max_size, trainable_backbone_layers; num_classes of weights that are
+            not COCO's.
+
+    A state dict is read as torchvision's own download would be: into a trunk with the batch-norms frozen and the layers
+    trained that torchvision's weights have. An empty one gives that network, and no weights; `options` of what is
+    returned has one in their place, and builds the same network again.
 
     Raises:
-        WordTreeError: an unknown name; weights of that name that torchvision does not have, or that do not fit.
+        WordTreeError: an unknown name or option; weights of that name that torchvision does not have, or that do not
+            fit.
 
     Example:
         >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
@@ -55,26 +61,36 @@ def build(
     """
     if name not in SUMMARIES:
         raise unknown("torchvision detector", name, SUMMARIES)
-    given = isinstance(weights, Mapping)
-    if size is not None and not name.startswith("ssd"):
+    known = taken_by(name)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, ["weights", "trunk_weights", "width", "size", *known])
+    again = {"width": width, **options}
+    if size is not None and not name.startswith("ssd") and not options.keys() & {"min_size", "max_size"}:
         options |= {"min_size": size, "max_size": size * 5 // 3}
-    one = 2 if name.startswith(("fasterrcnn", "ssd")) else 1  # a column for the background, where there is one
-    if weights is None:
-        options["num_classes"] = one
-    elif given:
-        options.setdefault("num_classes", COCO_COLUMNS)
-    elif isinstance(weights, str) and weights not in ("DEFAULT", *(w.name for w in get_model_weights(name))):
-        raise unknown(f"weights of {name}", weights, ["DEFAULT", *(w.name for w in get_model_weights(name))])
-    trunk = None if isinstance(trunk_weights, Mapping) else trunk_weights
-    model = get_model(name, weights=None if given else weights, weights_backbone=trunk, **options)
-    if given:
-        _load(model, weights, name)
+    # a state dict of other classes, or of a trunk as it stands in a detector, is loaded when all is built
+    coco = weights is not None and options.get("num_classes", COCO_COLUMNS) == COCO_COLUMNS
+    late = {"": weights} if isinstance(weights, Mapping) and not coco else {}
+    given, trunk = None if late else detector_weights(name, weights, options), trunk_weights_of(name, trunk_weights)
+    if trunk is None and isinstance(trunk_weights, Mapping):
+        late["backbone"] = trunk_weights
+    again |= {key: {} for key, value in (("weights", given), ("trunk_weights", trunk)) if value is not None}
+    if given is None:  # a column for the background, where there is one
+        options.setdefault("num_classes", 2 if name.startswith(("fasterrcnn", "ssd")) else 1)
+    try:
+        model = get_model(name, weights=given, weights_backbone=trunk, **options)
+    except (TypeError, ValueError) as error:
+        raise WordTreeError(f"{name} with {options}: {error}; give what torchvision's builder takes") from error
+    except RuntimeError as error:  # names and shapes of a state dict
+        raise WordTreeError(f"weights for {name} do not fit: {' '.join(str(error).split())[:300]}") from error
+    for part, state in late.items():
+        _load(model.get_submodule(part), state, f"the trunk of {name}" if part else name)
     if size is not None and name.startswith("ssdlite"):  # its anchors are fractions of the image, whatever its size
         model.size = model.transform.fixed_size = (size, size)
         model.transform.min_size, model.transform.max_size = (size,), size
-    if isinstance(trunk_weights, Mapping):
-        _load(model.backbone, trunk_weights, f"the trunk of {name}")
-    return attach(model, tree, width=width)
+    detector = attach(model, tree, width=width)
+    detector.options = again
+    return detector
 
 
 def attach(
