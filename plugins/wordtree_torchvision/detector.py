@@ -157,6 +157,11 @@ class TreeDetector(nn.Module):
         """Lay images on the input: the batch, and the targets laid alike."""
         transform = self.transform
         for image in images:
+            if image.dim() != 3 or not image.numel() or not image.is_floating_point():
+                raise WordTreeError(
+                    f"an image of shape {tuple(image.shape)}, {str(image.dtype).removeprefix('torch.')}; give float "
+                    "[3, h, w] in 0..1, of a pixel at least"
+                )
             low, high = sorted(image.shape[-2:])
             scale = min(transform.min_size[0] / low, transform.max_size / high)
             if transform.fixed_size is None and low * scale < 1:
