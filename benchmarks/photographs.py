@@ -3,6 +3,8 @@
     apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default*.deb stamps
     python benchmarks/photographs.py --stamps stamps/usr/share/tuxpaint/stamps            # the shipped checkpoint
     python benchmarks/photographs.py --stamps ... --weights runs/demo runs/lite0          # runs, side by side
+    python benchmarks/photographs.py --stamps ... --look timm/tf_efficientnet_lite0 \
+        --look-weights efficientnet-lite0-57934424.pth --size 320                         # named by a second look
 
 The photographs are 99 stamps of Tux Paint, of 63 of the 72 classes (`stamps.csv`): animals, fruit and things, cut
 out. Most are under the GPL or of no stated licence (yolo9000/data/zoo/AUDIT.md), so they are not shipped: they are
@@ -24,6 +26,8 @@ from yolo9000.data.compose import pyramid
 from yolo9000.detector import Detector
 from yolo9000.precision import average_precision, class_agnostic_recall, score_data
 from yolo9000.reports import ROWS, TEST_SEED, rows_of
+from yolo9000.second import SecondLook
+from yolo9000.trunks import DEFAULT, named_classifier
 
 SIDE = 192  # pixels of a cut-out's longest side
 INSTALLED = Path("/usr/share/tuxpaint/stamps")
@@ -37,21 +41,30 @@ def main() -> None:
         "--weights", nargs="*", default=[None], help="runs or weights files; the shipped where left out"
     )
     parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--split", default="photographs", help="unseen: the drawings of the test family")
+    parser.add_argument("--size", type=int, help="pixels of a scene; the detector's own where left out")
+    parser.add_argument("--look", help="a classifier that names the boxes, such as timm/tf_efficientnet_lite0")
+    parser.add_argument("--look-weights", default=DEFAULT, help="its weights; its package's own where left out")
+    parser.add_argument("--boxes", type=int, default=30, help="how many of an image it looks at")
     given = parser.parse_args()
     add_photographs(given.stamps)
     for weights in given.weights:
         model = yolo9000.load(weights)
-        print(f"{weights or 'the shipped checkpoint'}: {given.scenes} scenes of {model.size} pixels")
-        for name, (objects, precision, recall) in figures(model, given.scenes).items():
+        if given.look:
+            classifier = named_classifier(given.look, model.tree, given.look_weights)
+            model = SecondLook(model, classifier, most=given.boxes).eval()
+        size = given.size or model.size
+        print(f"{weights or 'the shipped checkpoint'}: {given.scenes} scenes of {size} pixels")
+        for name, (objects, precision, recall) in figures(model, given.scenes, size, given.split).items():
             print(f"  {name:32} {objects:5} objects  mAP@.5 {precision:.3f}  recall {recall:.3f}", flush=True)
 
 
 @torch.no_grad()
-def figures(model: Detector, scenes: int) -> dict[str, tuple[int, float, float]]:
+def figures(model: Detector | SecondLook, scenes: int, size: int, split: str) -> dict[str, tuple[int, float, float]]:
     """By row of the table, and of all fine classes: how many objects, mAP at IoU .5, recall with 10 boxes an image."""
     labels = embedded.label_map().nodes_on(model.tree)
     nodes = sorted(set(labels.tolist()))
-    data = embedded.Pictures("photographs", scenes, model.size, seed=TEST_SEED)
+    data = embedded.Pictures(split, scenes, size, seed=TEST_SEED)
     found, truths = score_data(model, data, labels, nodes)
     precision = average_precision(found, truths, nodes, model.tree)
     rows = {ROWS[row]: wanted for row, wanted in rows_of(labels.tolist()).items()}

@@ -210,6 +210,33 @@ class LabelMap:
             )
         return np.array(nodes, dtype=np.int64)
 
+    def nearest_on(self, tree: WordTree, taxonomy: Any = "wordnet") -> list[str | None]:
+        """The id of each label on a tree that was built of others: its own, or that of the nearest kind above it.
+
+        Args:
+            tree: any tree whose ids are the taxonomy's.
+            taxonomy: as `build_tree`.
+
+        Returns:
+            an id of the tree a label, None where the tree has nothing above it.
+
+        Example:
+            >>> from wordtree import build_tree
+            >>> pets = LabelMap("pets", ("pug", "oak"), ("n02110958", "n12268246"))
+            >>> pets.nearest_on(build_tree(["dog.n.01", "cat.n.01"]))
+            ['n02084071', None]
+        """
+        from .taxonomy import find_taxonomy
+
+        above, on = find_taxonomy(taxonomy).hypernyms, set(tree.ids)
+        found = []
+        for id_ in self.ids:
+            level = [id_]
+            while level and not on.intersection(level):  # one step up at a time, by every way there is
+                level = list(dict.fromkeys(up for one in level for up in above(one)))
+            found.append(next((one for one in level if one in on), None))
+        return found
+
     def known(self, tree: WordTree) -> NDArray[np.bool_]:
         """bool [nodes]: what the data set annotates exhaustively, its labels and all above them.
 

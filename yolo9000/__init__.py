@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from .loading import load
     from .official import official_maps, official_tree
     from .prediction import detect, stream
+    from .second import SecondLook
     from .training import train
 
 __all__ = [
     "Choice",
+    "SecondLook",
     "detect",
     "evaluate",
     "fuse",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOME = {
     "Choice": "choice",
+    "SecondLook": "second",
     "detect": "prediction",
     "evaluate": "evaluation",
     "fuse": "inference",

@@ -256,6 +256,15 @@ def detect(
         list[str] | None, typer.Option(help="A node to sum up in, as a poodle in dog; any number. " + LISTED)
     ] = None,
     allowed: Annotated[list[str] | None, typer.Option(help="A node that may be named; any number. " + LISTED)] = None,
+    look: Annotated[
+        str | None,
+        typer.Option(
+            help="A classifier that names the boxes, such as torchvision/resnet50 or timm/efficientnet_lite0."
+        ),
+    ] = None,
+    look_weights: Annotated[
+        str, typer.Option(help="Its weights, a file, or DEFAULT for its package's own.")
+    ] = "DEFAULT",
     batch: Annotated[int, typer.Option(help="Images in one pass of the network.")] = 1,
     out: Annotated[Path | None, typer.Option(help="A folder for the pictures and clips with boxes.")] = None,
     crops: Annotated[Path | None, typer.Option(help="A folder for what lies in each box.")] = None,
@@ -280,9 +289,14 @@ def detect(
 
     terminal = sys.stderr.isatty()
     items = items_of(list(sources))
-    model = fuse(load_detector(weights, cfg, tree, names, mode))
+    model: Any = fuse(load_detector(weights, cfg, tree, names, mode))
     if weights is None:
         typer.echo(f"shipped checkpoint: {about()}", err=True)
+    if look is not None:
+        from .second import SecondLook
+        from .trunks import named_classifier
+
+        model = SecondLook(model, named_classifier(look, model.tree, look_weights)).eval()
     results = stream(
         items,
         model,

@@ -30,7 +30,7 @@ def about(weights: str | Path | None = None) -> str:
 
 def detect(
     source: Source | Sequence[Source],
-    weights: str | Path | Detector | None = None,
+    weights: str | Path | Detector | Borrowed | None = None,
     threshold: float | None = None,
     tree_threshold: float | None = None,
     device: str = "auto",
@@ -48,8 +48,8 @@ def detect(
     Args:
         source: a file, a folder, a pattern ("photos/*.jpg"), a video, a PIL image, an array [h, w, 3], a tensor
             [3, h, w], or a list of these. For a camera, which has no end, and for a long video use `stream`.
-        weights: a run's folder or weights file, Darknet's too, or a loaded model; the shipped checkpoint where left
-            out.
+        weights: a run's folder or weights file, Darknet's too, a loaded model, or a `SecondLook`; the shipped
+            checkpoint where left out.
         threshold: on the score, objectness x Pr(node), 0..1; the model's own, by its mode, where left out.
         tree_threshold: how sure each step down the tree must be, 0..1: lower says "poodle", higher stays at "dog"; the
             model's own where left out.
@@ -82,7 +82,7 @@ def detect(
 
 def stream(
     source: Source | Sequence[Source],
-    weights: str | Path | Detector | None = None,
+    weights: str | Path | Detector | Borrowed | None = None,
     threshold: float | None = None,
     tree_threshold: float | None = None,
     device: str = "auto",
@@ -146,7 +146,7 @@ def _batches(items: Sequence[Item], size: int, on_error: OnError | None) -> Iter
 
 
 @torch.no_grad()
-def _found(model: Detector, frames: Sequence[Frame], device: torch.device, choice: Choice) -> list[Detections]:
+def _found(model: Detector | Borrowed, frames: Sequence[Frame], device: torch.device, choice: Choice) -> list[Detections]:
     results = model([frame.image.to(device).float() / 255 for frame in frames], choice=choice)
     return [
         Detections.of(

@@ -1,4 +1,4 @@
-"""Trunks by name: the features of a torchvision or timm network in place of Darknet-19's.
+"""Networks by name: features of torchvision's or timm's in place of Darknet-19's, and whole classifiers of theirs.
 
 A network is asked for what it has: a small input is run through it, and the last features of a stride are taken.
 """
@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
 
-from wordtree import WordTreeError
+from wordtree import WordTree, WordTreeError, label_maps
 from wordtree.errors import unknown
+from wordtree.nn import Hierarchical
 
 from .config import STRIDES
 from .darknet19 import Trunk
@@ -105,15 +107,11 @@ class NamedTrunk(Trunk):
 
 def _torchvision(name: str, own: str, stride: int) -> Features:
     """By torchvision's feature extractor, which is asked for every node of the network's graph first."""
-    import torchvision
-    from torchvision.models import get_model, get_model_weights, list_models
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-    if own not in list_models(module=torchvision.models):
-        raise unknown("network of torchvision", own, list_models(module=torchvision.models))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of nodes that training has and evaluation has not, of old initialisations
-        whole = get_model(own, weights=None).eval()
+        warnings.simplefilter("ignore")  # of nodes that training has and evaluation has not
+        whole = _torchvision_with(own).eval()
         try:
             nodes = get_graph_node_names(whole)[1]
             every = create_feature_extractor(whole, {node: node for node in nodes})
@@ -131,20 +129,32 @@ def _torchvision(name: str, own: str, stride: int) -> Features:
             raise WordTreeError(f"no features of stride {stride} in {name}; give another after the @, of {STRIDES}")
         asked = {last[kind]: kind for kind in ("fine", "coarse") if kind in last}
         network = create_feature_extractor(whole, asked)
+    return Features(network, *_torchvision_norm(own))
+
+
+def _torchvision_with(own: str) -> nn.Module:
+    """The network of that name, where there is one."""
+    import torchvision
+    from torchvision.models import get_model, list_models
+
+    if own not in list_models(module=torchvision.models):
+        raise unknown("network of torchvision", own, list_models(module=torchvision.models))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old initialisations
+        network: nn.Module = get_model(own, weights=None)
+    return network
+
+
+def _torchvision_norm(own: str) -> tuple[Sequence[float], Sequence[float]]:
+    from torchvision.models import get_model_weights
+
     preset = get_model_weights(own).DEFAULT.transforms()
-    return Features(network, getattr(preset, "mean", IMAGENET_MEAN), getattr(preset, "std", IMAGENET_STD))
+    return getattr(preset, "mean", IMAGENET_MEAN), getattr(preset, "std", IMAGENET_STD)
 
 
 def _timm(name: str, own: str, stride: int) -> Features:
     """By timm's `features_only`, which says its strides."""
-    try:
-        import timm
-    except ImportError:
-        raise WordTreeError(
-            f"{name} asked, and timm is not installed; pip install timm, or take a torchvision/ trunk"
-        ) from None
-    if not timm.is_model(own):
-        raise unknown("network of timm", own, timm.list_models())
+    timm = _timm_with(name, own)
     try:
         info: Any = timm.create_model(own, features_only=True).feature_info
     except Exception as fault:  # timm's own refusals are of several types
@@ -156,10 +166,25 @@ def _timm(name: str, own: str, stride: int) -> Features:
         )
     wanted = [one for one in (stride // 2, stride) if one in strides]
     places = [len(strides) - 1 - strides[::-1].index(one) for one in wanted]
-    network = timm.create_model(own, features_only=True, out_indices=places)
+    return Features(timm.create_model(own, features_only=True, out_indices=places), *_timm_norm(timm, own))
+
+
+def _timm_with(name: str, own: str) -> Any:
+    """timm, where it is installed and has that network."""
+    try:
+        import timm
+    except ImportError:
+        raise WordTreeError(
+            f"{name} asked, and timm is not installed; pip install timm, or take a torchvision/ one"
+        ) from None
+    if not timm.is_model(own):
+        raise unknown("network of timm", own, timm.list_models())
+    return timm
+
+
+def _timm_norm(timm: Any, own: str) -> tuple[Sequence[float], Sequence[float]]:
     given = timm.get_pretrained_cfg(own)
-    mean, std = (getattr(given, "mean", None) or IMAGENET_MEAN), (getattr(given, "std", None) or IMAGENET_STD)
-    return Features(network, mean, std)
+    return getattr(given, "mean", None) or IMAGENET_MEAN, getattr(given, "std", None) or IMAGENET_STD
 
 
 PACKAGES: dict[str, Callable[[str, str, int], Features]] = {"torchvision": _torchvision, "timm": _timm}
@@ -216,20 +241,24 @@ def load_trunk(trunk: Trunk, weights: str | Path) -> Trunk:
             f"trunk_weights for a {type(trunk).__name__}; they are for a trunk by name, such as "
             "trunk='torchvision/mobilenet_v3_small'"
         )
-    given = _published(trunk) if str(weights) == DEFAULT else read_state(Path(weights))
-    wanted = trunk.network.state_dict()
+    _fill(trunk.network, trunk.name, weights)
+    return trunk
+
+
+def _fill(network: nn.Module, name: str, weights: str | Path) -> None:
+    given = _published(name) if str(weights) == DEFAULT else read_state(Path(weights))
+    wanted = network.state_dict()
     try:
         found = _by_name(wanted, given) or _in_order(wanted, given)
     except KeyError as fault:
         raise WordTreeError(
-            f"weights {str(weights)!r} do not fit {trunk.name}: they lack {fault.args[0]}; give those of this network"
+            f"weights {str(weights)!r} do not fit {name}: they lack {fault.args[0]}; give those of this network"
         ) from None
-    trunk.network.load_state_dict({**wanted, **found})
-    return trunk
+    network.load_state_dict({**wanted, **found})
 
 
-def _published(trunk: NamedTrunk) -> Mapping[str, Tensor]:
-    package, _, own = trunk.name.partition("@")[0].partition("/")
+def _published(name: str) -> Mapping[str, Tensor]:
+    package, _, own = name.partition("@")[0].partition("/")
     if package == "torchvision":
         from torchvision.models import get_model_weights
 
@@ -294,3 +323,41 @@ def _in_order(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict
     if len(found) < len(names):
         raise KeyError(names[len(found)])
     return found
+
+
+# ---------------------------------------------------------------------- whole classifiers
+
+
+def named_classifier(name: str, tree: WordTree, weights: str | Path = DEFAULT) -> Hierarchical:
+    """An ImageNet classifier of torchvision or timm over a tree, on images as ours are: what a second look takes.
+
+    Each of the 1000 classes stands for its node, or for the nearest one above it that the tree has.
+
+    Args:
+        name: the package and the network's own name, such as "timm/tf_efficientnet_lite0".
+        tree: any tree of WordNet's ids.
+        weights: as `load_trunk`, of the whole classifier.
+
+    Returns:
+        float [b, 3, h, w], RGB in 0..1 -> log Pr of each node, [b, nodes].
+
+    Raises:
+        WordTreeError: a package that is not installed or no such network in it; weights that do not fit; a tree that
+            has none of the classes, nor anything above them.
+
+    Example:
+        >>> named_classifier("torchvision/mobilenet_v3_small", yolo9000.load().tree)  # doctest: +SKIP
+    """
+    package, _, own = name.partition("/")
+    if package == "timm":
+        timm = _timm_with(name, own)
+        network, norm = timm.create_model(own), _timm_norm(timm, own)
+    elif package == "torchvision":
+        network, norm = _torchvision_with(own), _torchvision_norm(own)
+    else:
+        raise unknown("classifier", name, ["torchvision/mobilenet_v3_small", "timm/tf_efficientnet_lite0"])
+    _fill(network, name, weights)
+    ids = label_maps()["imagenet1k"].nearest_on(tree)
+    if not any(ids):
+        raise WordTreeError(f"no class of ImageNet is on {tree}, nor anything above one; take a tree of WordNet's ids")
+    return Hierarchical(nn.Sequential(Normalize(norm[0], norm[1]), network), tree, ids).eval().requires_grad_(False)
