@@ -146,7 +146,9 @@ def _batches(items: Sequence[Item], size: int, on_error: OnError | None) -> Iter
 
 
 @torch.no_grad()
-def _found(model: Detector | Borrowed, frames: Sequence[Frame], device: torch.device, choice: Choice) -> list[Detections]:
+def _found(
+    model: Detector | Borrowed, frames: Sequence[Frame], device: torch.device, choice: Choice
+) -> list[Detections]:
     results = model([frame.image.to(device).float() / 255 for frame in frames], choice=choice)
     return [
         Detections.of(
