@@ -171,6 +171,10 @@ def test_objects365_is_told_by_name_since_its_releases_number_differently(tmp_pa
     assert old.unplaced == {"router/modem": "two kinds in one class"}
     assert set(new.unplaced) == {"Scooter", "Quokka"}
     assert "no such name among" in new.unplaced["Quokka"]
+    right = quietly(published.objects365, annotations(tmp_path, names("Monitor/TV", "Hot air balloon", "Hami melon")))
+    spelled = quietly(published.objects365, annotations(tmp_path, names("Moniter/TV", "Hotair ballon", "Hamimelon")))
+    assert right.labels.ids == spelled.labels.ids
+    assert list(right.unplaced.values()) == list(spelled.unplaced.values()) == ["WordNet 3.0 has no such thing"]
     with pytest.raises(WordTreeError, match="none of its 2 classes is of objects365"):
         published.objects365(annotations(tmp_path, names("Quokka", "Numbat")))
 
@@ -261,6 +265,9 @@ V3DET: dict[str, Any] = {
     "id2name": dict(node.split(None, 1) for node in NODES.split(";")),
     "child2father": {node.split()[0]: node.split()[1:] for node in ABOVE.split(";")},
     "father2child": {},
+    **{f"id2{what}": {} for what in ("name_zh", "desc", "desc_zh", "synonym_list", "center_synonym")},
+    "ancestor2descendant": {"n00001740": ["n02084071", "q100"]},
+    "descendant2ancestor": {"q100": ["n00001740", "n02084071"]},
 }
 
 
@@ -299,6 +306,12 @@ def test_v3dets_tree_is_read_from_either_of_its_tables(tmp_path: Path) -> None:
         assert one == other
     (tmp_path / "tree.json").write_text(json.dumps({**V3DET, "child2father": {}}))
     with pytest.raises(WordTreeError, match="no child2father and no father2child"):
+        published.v3det(tmp_path / "tree.json")
+
+
+def test_two_categories_on_one_node_of_v3dets_tree_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "tree.json").write_text(json.dumps({**V3DET, "categoryid2treeid": {"1": "q100", "2": "q100"}}))
+    with pytest.raises(WordTreeError, match="several categories stand for one node of the tree; give each"):
         published.v3det(tmp_path / "tree.json")
 
 

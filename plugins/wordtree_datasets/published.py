@@ -127,6 +127,8 @@ def v3det(path: str | Path) -> Published:
     """
     content = _json(Path(path), ("categoryid2treeid", "id2name"))
     number_of = {str(id_): int(number) for number, id_ in content["categoryid2treeid"].items()}
+    if len(number_of) < len(content["categoryid2treeid"]):
+        raise WordTreeError(f"{path}: several categories stand for one node of the tree; give each a node of its own")
     names = {id_: str(name) for id_, name in content["id2name"].items()}
     above = _above(Path(path), content)
     fathers = {
