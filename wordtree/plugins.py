@@ -112,7 +112,7 @@ class Plugins:
                     setattr(plugin, alone, function)
                 self.add(plugin, name)
             except (Exception, SystemExit) as error:  # an import may raise anything
-                self.fault(name, _told(error))
+                self.fault(name, _told(error), LEFT_OUT)
 
     def add(self, plugin: object, name: str) -> None:
         """Register one plug-in, wholly or not at all.
@@ -137,11 +137,11 @@ class Plugins:
             self.manager.unregister(name=name)
             raise WordTreeError(" ".join(str(error).split())) from error  # pluggy writes several lines
 
-    def fault(self, name: str, what: str) -> None:
-        """Note what is wrong with a plug-in, and say so once."""
+    def fault(self, name: str, what: str, then: str = "") -> None:
+        """Note what is wrong with a plug-in, and say so once, with what comes of it."""
         if what not in self.faults.setdefault(name, []):
             self.faults[name].append(what)
-            warnings.warn(f"plug-in {self.told(name)}: {what}", stacklevel=2)
+            warnings.warn(f"plug-in {self.told(name)}: {what}{then}", stacklevel=2)
 
     def source(self, name: str) -> str:
         """Where a plug-in came from: "birds 0.1", or "" where it came by hand."""
@@ -164,7 +164,7 @@ class Plugins:
                 if wrong:
                     raise TypeError(f"{hook} returned {wrong[0]!r}; it returns a list of {record.__name__}")
             except (Exception, SystemExit) as error:  # a stranger's code: it must not take the rest down
-                self.fault(impl.plugin_name, _told(error))
+                self.fault(impl.plugin_name, _told(error), LEFT_OUT)
                 continue
             for item in records:
                 name: str = item.name
@@ -188,6 +188,7 @@ def _told(error: BaseException) -> str:
 
 HOOKS = ("register_label_maps", "register_taxonomies", "register_detectors")
 BUILT_IN = "wordtree"
+LEFT_OUT = "; it is left out, and the others work; mend it, or uninstall what it came with"
 
 
 def load(entries: Iterable[EntryPoint]) -> Plugins:
