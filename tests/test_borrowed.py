@@ -203,3 +203,26 @@ def test_on_a_processor_it_is_trained_in_float32_unless_asked_otherwise():
         assert not torch.is_autocast_enabled("cpu")
     with autocast_of("bfloat16", here, own=False)():
         assert torch.is_autocast_enabled("cpu")
+
+
+def test_a_detection_of_boxes_labels_and_scores_alone_is_made_whole():
+    """Its score is its objectness, and stands for every step of the label's path; -1 is the root."""
+    name = plugins.register(sys.modules[__name__])
+    try:
+        model = Borrowed("stranger", TREE, 96).eval()
+    finally:
+        plugins.unregister(name)
+    bare = {"boxes": torch.rand(3, 4), "labels": torch.tensor([2, -1, 1]), "scores": torch.tensor([0.5, 0.4, 0.3])}
+    with_objectness = {**bare, "objectness": torch.tensor([0.5, 0.8, 0.6])}
+    none = {key: value[:0] for key, value in bare.items()}
+    model.inner.forward = lambda images: [bare, with_objectness, none]
+    images = [torch.zeros(3, 8, 8)] * 3
+    one, other, empty = model(images)
+    assert one["paths"] == other["paths"] == [(0, 2), (), (1,)]
+    assert torch.equal(one["objectness"], bare["scores"])
+    assert one["path_probs"][0].tolist() == [1.0, 1.0]
+    torch.testing.assert_close(other["path_probs"][2], torch.tensor([0.5, 0.5]))
+    assert (empty["paths"], empty["path_probs"].shape) == ([], (0, 0))
+    scores = [objectness[:, None] * probs for _, objectness, probs in model.score_nodes(images, [0, 2, 1], 0.1)]
+    for table in scores[:2]:
+        torch.testing.assert_close(table, torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.3]]))

@@ -125,7 +125,18 @@ class Borrowed(nn.Module):
 
     def _detect(self, images: Sequence[Tensor] | Tensor, threshold: float, tree_threshold: float) -> Any:
         self.inner.threshold, self.inner.tree_threshold = threshold, tree_threshold
-        return self.inner(list(images))
+        return [self._whole(one) for one in self.inner(list(images))]
+
+    def _whole(self, found: dict[str, Any]) -> dict[str, Any]:
+        """One image's boxes, labels and scores, with what the contract leaves to the detector where it leaves it out."""
+        labels, scores = found["labels"], found["scores"]
+        objectness = found.get("objectness", scores)
+        paths = found.get("paths") or [self.tree.path(node) for node in labels.tolist()]
+        probs = found.get("path_probs")
+        if probs is None:  # of every step that of the label: it is all that the score tells
+            longest = max(map(len, paths), default=0)
+            probs = (scores / objectness.clamp_min(torch.finfo(scores.dtype).tiny))[:, None].expand(-1, longest)
+        return {**found, "objectness": objectness, "paths": paths, "path_probs": probs}
 
     def _grouped(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         zero = torch.stack(list(losses.values())).sum() * 0.0
