@@ -44,10 +44,10 @@ def tree_log_softmax(logits: Tensor, tree: WordTree, dim: int = -1) -> Tensor:
         >>> tree_log_softmax(torch.zeros(4), tree).exp()
         tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
+    if torch.compiler.is_dynamo_compiling():  # asked first: in here torch 2.11 says that it is exporting too
+        return torch.ops.wordtree.log_softmax(logits, tree.hash, dim)  # type: ignore[no-any-return]
     if torch.compiler.is_exporting():
         return _exported_log_softmax(logits, tree, dim)
-    if torch.compiler.is_compiling():
-        return torch.ops.wordtree.log_softmax(logits, tree.hash, dim)  # type: ignore[no-any-return]
     check_nodes(logits, len(tree), dim)
     return _LogSoftmax.apply(logits, tree, dim)  # type: ignore[no-any-return]
 
@@ -81,10 +81,10 @@ def tree_log_prob(logits: Tensor, tree: WordTree, dim: int = -1, form: str = "co
     if form != "conditional":
         raise unknown("form", form, FORMS)
     conditional = tree_log_softmax(logits, tree, dim)
+    if torch.compiler.is_dynamo_compiling():
+        return torch.ops.wordtree.sum_down(conditional, tree.hash, dim)  # type: ignore[no-any-return]
     if torch.compiler.is_exporting():
         return _exported_sum_down(conditional, tree, dim)
-    if torch.compiler.is_compiling():
-        return torch.ops.wordtree.sum_down(conditional, tree.hash, dim)  # type: ignore[no-any-return]
     if not conditional.requires_grad:  # nobody else holds it
         return sum_down_(conditional, tree, dim)
     return _SumDown.apply(conditional, tree, dim)  # type: ignore[no-any-return]
