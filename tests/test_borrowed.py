@@ -1,5 +1,7 @@
 """A plug-in's detector in yolo9000's own commands: trained, scored, saved, loaded, and used."""
 
+import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 import wordtree_torchvision
 from conftest import TINY, command
+from PIL import Image
 from tiny_detectors import tiny
 from torch import nn
 
@@ -16,6 +19,7 @@ from wordtree import WordTree, WordTreeError, hookimpl, plugins
 from wordtree.plugins import Detector
 from yolo9000.borrowed import Borrowed
 from yolo9000.choice import Choice
+from yolo9000.cli import main
 from yolo9000.config import config_of
 from yolo9000.hardware import autocast_of
 from yolo9000.looking import score_nodes
@@ -68,6 +72,27 @@ def test_its_weights_load_and_detect_like_our_own(run):
     assert torch.equal(found.scores, again.scores)
     with pytest.raises(WordTreeError, match="it takes a tree_threshold"):
         yolo9000.detect(photo, weights=model, level=1)
+
+
+def test_the_commands_that_do_not_train_take_it_or_say_why_not(run, tmp_path, monkeypatch, capsys):
+    def told(*words):
+        monkeypatch.setattr(sys, "argv", ["yolo9000", *map(str, words), "--weights", str(run.directory)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    Image.new("RGB", (90, 60), "grey").save(tmp_path / "grey.png")
+    code, out, _ = told("detect", tmp_path / "grey.png", "--threshold", "0", "--json")
+    assert not code
+    assert json.loads(out)["detections"]
+    code, out, _ = told("info")
+    assert not code
+    assert f"input 64 x 64, {NAME}\n" in out
+    for words in (("export", tmp_path / "x.onnx"), ("benchmark", "--rounds", "1")):
+        code, _, fault = told(*words)
+        assert code == 2
+        assert re.search(rf"error: an? {words[0]}[ a-z]* of {NAME}, which is a plug-in's detector; .*inner", fault)
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_the_command_takes_a_detector_by_name(tmp_path):

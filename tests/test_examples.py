@@ -1,5 +1,6 @@
 """The stranger's plug-in of examples/garden: installed beside ours in a fresh environment, and used there."""
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from wordtree import LabelMap, WordTree, build_tree
 
@@ -97,6 +99,24 @@ def test_to_show_a_word_loads_no_detectors(programs: Path, tmp_path: Path) -> No
     for words, seen in ((["show", "dog"], "True False"), (["show", "dog.n.01"], "False False")):
         code = f"import sys; from wordtree.cli import main; main({words}); {loaded}"
         assert run(programs, tmp_path, "python", "-c", code).splitlines()[-1] == seen
+
+
+def test_the_detectors_commands_train_and_detect_with_it(programs: Path, tmp_path: Path) -> None:
+    small = ["size=64", "sizes=[64]", "boxed_pictures=8", "labelled_pictures=8", "steps=2", "batch=4", "workers=0"]
+    sets = [word for one in [*small, "test_scenes=2", "precision=float32"] for word in ("--set", one)]
+    Image.new("RGB", (90, 60), "grey").save(tmp_path / "grey.png")
+    done = [
+        subprocess.run([programs / "yolo9000", *words], capture_output=True, text=True, env=alone(), cwd=tmp_path)
+        for words in (
+            ("train", "--joint", "--detector", "garden/tiny", "--out", "run", *sets),
+            ("detect", "grey.png", "--weights", "run", "--threshold", "0", "--tree-threshold", "0.1", "--json"),
+        )
+    ]
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert "unseen/fine_under_boxed" in (tmp_path / "run" / "metrics.json").read_text()
+    found = json.loads(done[1].stdout)["detections"]
+    assert found
+    assert all({"objectness", "path"} <= one.keys() for one in found)
 
 
 def test_the_tutorials_program_trains_and_detects(programs: Path, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ class Borrowed(nn.Module):
         return [self._whole(one) for one in self.inner(list(images))]
 
     def _whole(self, found: dict[str, Any]) -> dict[str, Any]:
-        """One image's boxes, labels and scores, with what the contract leaves to the detector where it leaves it out."""
+        """One image's boxes, labels and scores, with the fields beside them that the detector leaves out."""
         labels, scores = found["labels"], found["scores"]
         objectness = found.get("objectness", scores)
         paths = found.get("paths") or [self.tree.path(node) for node in labels.tolist()]

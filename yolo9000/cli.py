@@ -274,6 +274,7 @@ def detect(
     device: Device = "auto",
 ) -> None:
     """Box and name what is in pictures, videos or before a camera. Ctrl-C ends it; what was written stays."""
+    from .detector import Detector
     from .inference import fuse
     from .loading import load_detector
     from .outputs import Outputs
@@ -289,7 +290,8 @@ def detect(
 
     terminal = sys.stderr.isatty()
     items = items_of(list(sources))
-    model: Any = fuse(load_detector(weights, cfg, tree, names, mode))
+    model: Any = load_detector(weights, cfg, tree, names, mode)
+    model = fuse(model) if isinstance(model, Detector) else model  # a plug-in's is used as it is
     if weights is None:
         typer.echo(f"shipped checkpoint: {about()}", err=True)
     if look is not None:
@@ -437,6 +439,7 @@ def info(
     """What weights are: their tree, their network layer by layer, what they know and cannot know. Or a cfg alone."""
     import torch
 
+    from .borrowed import Borrowed
     from .loading import is_darknet, load, weights_path
     from .models import from_cfg
     from .prediction import about
@@ -457,7 +460,11 @@ def info(
             typer.echo(about(weights))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     typer.echo(f"tree: {model.tree}, hash {model.tree.hash[:12]}")
-    typer.echo(f"network: {parameters:,} parameters, input {model.size} x {model.size}, stride {model.trunk.stride}")
+    network = f"network: {parameters:,} parameters, input {model.size} x {model.size}"
+    if isinstance(model, Borrowed):
+        typer.echo(f"{network}, {model.name}\n{model.inner}")
+        return
+    typer.echo(f"{network}, stride {model.trunk.stride}")
     typer.echo(str(summary(model, size)))
 
 

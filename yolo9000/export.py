@@ -18,7 +18,7 @@ from wordtree.formats import check_folder
 from .checkpoints import _tree_record
 from .detector import Detector
 from .forms import Dense, DenseForm, Gated, GatedForm
-from .inference import fuse
+from .inference import fuse, own
 
 if TYPE_CHECKING:
     import onnx
@@ -53,10 +53,11 @@ def export_model(
         half: store weights as float16: half the file, computed in float32 all the same. ONNX only.
 
     Raises:
-        WordTreeError: an unknown form or suffix, no onnx, a size that does not fit, weights too large for one file.
+        WordTreeError: a plug-in's detector, an unknown form or suffix, no onnx, a size that does not fit, weights too
+            large for one file.
         FileNotFoundError: no such folder.
     """
-    path = Path(path)
+    path, model = Path(path), own(model, "an export")
     if form not in FORMS:
         raise unknown("form", form, FORMS)
     if path.suffix not in SUFFIXES:

@@ -18,6 +18,21 @@ PLAIN = (nn.BatchNorm2d, BatchNorm)  # others, such as timm's, do more than norm
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def own(model: nn.Module, asked: str) -> Detector:
+    """The detector itself, where it is one of ours: of a plug-in's nothing is known but the contract.
+
+    Raises:
+        WordTreeError: a plug-in's detector, or no detector.
+    """
+    if not isinstance(model, Detector):
+        name = getattr(model, "name", type(model).__name__)
+        raise WordTreeError(
+            f"{asked} of {name}, which is a plug-in's detector; that is for our own, and the plug-in's module is "
+            "`yolo9000.load(weights).inner`"
+        )
+    return model
+
+
 def fuse(model: Detector, precision: str = "float32", compile: bool | str = False) -> Detector:
     """Make a detector fast, in place: it detects as before and can no longer be trained or saved.
 
@@ -38,7 +53,7 @@ def fuse(model: Detector, precision: str = "float32", compile: bool | str = Fals
         the model given. One that is fused already stays as it is.
 
     Raises:
-        WordTreeError: an unknown precision.
+        WordTreeError: an unknown precision, a plug-in's detector.
 
     Example:
         >>> from yolo9000 import models
@@ -49,6 +64,7 @@ def fuse(model: Detector, precision: str = "float32", compile: bool | str = Fals
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    model = own(model, "fuse")
     by_name = isinstance(model.trunk, NamedTrunk)  # of which not every convolution is found: it stays in one precision
     _fold_inside(model.trunk, torch.float32 if by_name else PRECISIONS[precision])
     _fold_inside(model.neck, PRECISIONS[precision])

@@ -16,7 +16,7 @@ from wordtree import WordTreeError
 
 from .detector import Detector
 from .images import as_image
-from .inference import fuse
+from .inference import fuse, own
 
 Step = Callable[[], object]
 
@@ -81,7 +81,8 @@ def prepare(
         size: pixels of the square input; the model's own where left out.
 
     Raises:
-        WordTreeError: a size, batch or precision that does not fit; no such weights, image or device.
+        WordTreeError: a plug-in's detector; a size, batch or precision that does not fit; no such weights, image or
+            device.
     """
     from .hardware import device_of
     from .loading import load_detector
@@ -89,7 +90,7 @@ def prepare(
     if batch < 1:
         raise WordTreeError(f"a batch of {batch} images; give 1 or more")
     where = device_of(device)
-    model = load_detector(weights, cfg, mode=mode).to(where)
+    model = own(load_detector(weights, cfg, mode=mode), "a benchmark by stages").to(where)
     if size is not None:
         if size <= 0 or size % model.trunk.stride:
             raise WordTreeError(f"an input of {size} pixels; this network takes multiples of {model.trunk.stride}")
