@@ -208,7 +208,7 @@ def test_a_detector_that_has_the_contract_alone_is_scored_by_its_paths(tmp_path)
         trainer = Trainer(config_of({**OPTIONS, "joint": True, "detector": "stranger"}), tmp_path)
     finally:
         plugins.unregister(name)
-    assert model.classifier is None
+    assert model.whole_images is None
     assert trainer.classifier_steps == 0  # there is nothing that could learn names alone
     losses = model.train()(torch.rand(1, 3, 9, 9), [{}])
     assert {key: float(loss.detach()) for key, loss in losses.items()} == {

@@ -63,7 +63,7 @@ class SecondLook(Borrowed):
             raise WordTreeError(
                 f"a classifier over {classifier.tree} for a detector over {detector.tree}; give one over the same tree"
             )
-        self.inner, self.classifier, self.crop, self.most = detector, classifier, crop, most
+        self.inner, self.namer, self.crop, self.most = detector, classifier, crop, most
         self.name, self.tree, self.size, self.mode = "second look", detector.tree, detector.size, detector.mode
         self.threshold, self.tree_threshold = detector.threshold, detector.tree_threshold
 
@@ -92,7 +92,7 @@ class SecondLook(Borrowed):
             kept = nms(boxes, objectness, IOU)[: self.most]
             boxes, objectness, own = boxes[kept], objectness[kept], own[kept]
             if len(kept):
-                own = settle(own, self.classifier(cut(image, boxes, self.crop)).exp(), self.tree)
+                own = settle(own, self.namer(cut(image, boxes, self.crop)).exp(), self.tree)
             yield boxes, objectness, own.clamp(min=TINY).log()
 
     def _found(self, images: Sequence[Tensor] | Tensor, threshold: float) -> list[tuple[Tensor, Tensor, Tensor]]:

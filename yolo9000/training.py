@@ -224,7 +224,7 @@ class Trainer:
         config = self.config
         if config.detector != OWN:
             borrowed = borrowed_of(config, self.tree, peek(self.checkpoint).get("detector"))
-            return borrowed.classifier or borrowed, borrowed
+            return borrowed.whole_images or borrowed, borrowed
         looks: Any = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
         classifier = models.darknet19(self.tree, max(config.classifier_sizes), normalized=config.normalized, **looks)
         return classifier, self._detector() if config.steps else classifier
@@ -249,7 +249,7 @@ class Trainer:
 
     @property
     def classifier_steps(self) -> int:
-        """Steps of the first phase; none without image labels, or of a plug-in's detector without a classifier."""
+        """Steps of the first phase; none without image labels, or of a detector without `whole_images`."""
         first = self.classifier is not self.model or not self.config.steps
         return self.config.classifier_steps if self.feed.labelled and first else 0
 

@@ -102,7 +102,7 @@ class TreeDetector(nn.Module):
         return self.head.classes.tree
 
     @property
-    def classifier(self) -> "WholeImages | None":
+    def whole_images(self) -> "WholeImages | None":
         """What learns names from whole images before boxes; None where the detector was pretrained, or takes no images
         much smaller than its own (SSD300)."""
         if self.head.knowledge is not None:
