@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,16 +143,15 @@ def test_its_trunk_learns_names_before_boxes(little, tmp_path):
     config = config_of({**OPTIONS, "joint": True, "detector": little, "size": 64, "sizes": [64]})
     trainer = Trainer(config, tmp_path)
     phases, start = [], trainer._start_from_classifier
-    names = ("model.backbone", "head.embed", "head.classes")
-    drawn = {name: value.clone() for name, value in trainer.model.inner.named_parameters()}
+    drawn = [value.clone() for value in trainer.model.trunk.parameters()]
 
     def note():
         phases.append(trainer.step)
-        now = dict(trainer.model.inner.named_parameters())
-        learned = {name for name, value in drawn.items() if not torch.equal(value, now[name])}
-        assert learned >= {name for name in drawn if name.startswith(names)}  # in the detector itself
-        assert not any("regression" in name for name in learned)
+        assert all(map(torch.equal, drawn, trainer.model.trunk.parameters()))  # as it was drawn until now
+        learned = [value.clone() for value in trainer.classifier.trunk.parameters()]
         start()
+        assert all(map(torch.equal, learned, trainer.model.trunk.parameters()))
+        assert not any(map(torch.equal, drawn, learned))
 
     trainer._start_from_classifier = note
     with Progress(enabled=False) as bar:
@@ -208,7 +208,7 @@ def test_a_detector_that_has_the_contract_alone_is_scored_by_its_paths(tmp_path)
         trainer = Trainer(config_of({**OPTIONS, "joint": True, "detector": "stranger"}), tmp_path)
     finally:
         plugins.unregister(name)
-    assert model.whole_images is None
+    assert model.trunk is None
     assert trainer.classifier_steps == 0  # there is nothing that could learn names alone
     losses = model.train()(torch.rand(1, 3, 9, 9), [{}])
     assert {key: float(loss.detach()) for key, loss in losses.items()} == {
@@ -251,3 +251,21 @@ def test_a_detection_of_boxes_labels_and_scores_alone_is_made_whole():
     scores = [objectness[:, None] * probs for _, objectness, probs in model.score_nodes(images, [0, 2, 1], 0.1)]
     for table in scores[:2]:
         torch.testing.assert_close(table, torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.3]]))
+
+
+def test_the_example_of_a_trunk_of_ones_own_trains_on_boxes_and_on_names(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "examples")
+    import fcos
+
+    added = plugins.register(fcos.Plugin())
+    try:
+        model = Borrowed(fcos.NAME, TREE, 64)
+    finally:
+        plugins.unregister(added)
+    images = torch.rand(2, 3, 64, 64)
+    targets = [{"boxes": torch.tensor([[8.0, 8, 50, 60]]), "labels": torch.tensor([2])}, {"labels": torch.tensor([3])}]
+    losses = model.train()(images, targets)
+    sum(losses.values()).backward()
+    assert {name for name, loss in losses.items() if loss > 0} == {"box", "objectness", "tree", "image_label"}
+    assert all(one.grad is not None for one in model.parameters())
+    assert model.trunk(images).shape == (2, model.trunk.channels, 4, 4)  # names are learned first

@@ -549,14 +549,10 @@ def test_each_of_torchvisions_builders_trains_and_detects_over_a_tree(name):
     losses = ours.train()(image, [scene([5]), {"labels": torch.tensor([3])}][: len(image)])
     sum(losses.values()).backward()
     assert [key for key, one in ours.named_parameters() if one.requires_grad and one.grad is None] == []
-    classifier = ours.eval().whole_images
-    assert (classifier is None) == (name == "ssd300_vgg16")
-    assert not ours.training
-    if classifier is not None:  # names of whole images, by what names boxes
-        ours.zero_grad()
-        classifier(torch.rand(1, 3, 64, 64), [{"labels": torch.tensor([3])}])["image_label"].backward()
-        asked = [*ours.head.classes.parameters(), *ours.head.embed.parameters()]
-        assert all(one.grad is not None and bool(one.grad.any()) for one in asked)
+    trunk = ours.eval().image_trunk
+    assert (trunk is None) == (name == "ssd300_vgg16")
+    if trunk is not None:
+        assert trunk(torch.rand(1, 3, 64, 64)).shape == (1, trunk.channels, 2, 2)  # what names are learned on
     ours.threshold = 0.001
     (found,) = ours(image[:1])
     assert set(found) == {"boxes", "labels", "scores", "objectness", "paths", "path_probs"}
@@ -599,7 +595,7 @@ def test_weights_in_hand_keep_trunk_and_boxes():
     for key, value in pretrained.state_dict().items():
         assert torch.equal(ours.model.state_dict()[key], value), key
     assert len(ours.head.knowledge.nodes) == len(COCO)
-    assert ours.whole_images is None  # to learn names from whole pictures would spoil what it knows of boxes
+    assert ours.image_trunk is None  # to learn names from whole pictures would spoil what it knows of boxes
     trunk = build(name, COCO, trunk_weights=pretrained.backbone.state_dict())
     for key, value in pretrained.backbone.state_dict().items():
         assert torch.equal(trunk.model.backbone.state_dict()[key], value), key

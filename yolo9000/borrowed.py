@@ -75,10 +75,10 @@ class Borrowed(nn.Module):
         return self._detect(images, self.threshold, self.tree_threshold if sure is None else sure)
 
     @property
-    def whole_images(self) -> Any:
-        """What learns names before boxes: a module that shares the detector's parameters, images float [b, 3, h, w] in
-        0..1 and targets {"labels" int64 [1]} -> {"image_label": loss}; None of a detector that offers none."""
-        return getattr(self.inner, "whole_images", None)
+    def trunk(self) -> Any:
+        """What of the detector learns names before boxes: its `image_trunk`, a module with `channels`, images float
+        [b, 3, h, w] in 0..1 -> maps [b, channels, h', w']; None of a detector that offers none."""
+        return getattr(self.inner, "image_trunk", None)
 
     @property
     def exclusive(self) -> bool:

@@ -24,7 +24,7 @@ class Config:
 
     Attributes:
         detector: whose network it is: "yolo9000", or a plug-in's by its name, as `wordtree plugins` lists them; one
-            without `whole_images` starts with boxes and names at once.
+            without an `image_trunk` starts with boxes and names at once.
         detector_options: of a plug-in's detector, what its builder takes by name: text, numbers, true or false, and
             lists of them. A file of `weights` or `trunk_weights` (.safetensors, or a state dict that torch saved) is
             read for it.

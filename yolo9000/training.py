@@ -4,6 +4,7 @@ A step depends on the config and its own number alone, so a run stopped anywhere
 Under torchrun each rank runs this loop on its part of every batch; `engine` has what they say to each other.
 """
 
+import copy
 import dataclasses
 import json
 import math
@@ -22,6 +23,7 @@ from wordtree import WordTreeError
 from . import models
 from .borrowed import OWN, borrowed_of
 from .checkpoints import load_state, peek, read_tensors, save_model, save_tensors, versions
+from .classifier import TreeClassifier
 from .config import Config, config_of
 from .data.augment import recoloured
 from .engine import ALONE, Ranks, exchange, ranked
@@ -221,12 +223,13 @@ class Trainer:
 
     def _networks(self) -> tuple[Any, Any]:
         """The classifier that learns names first, and the detector; one network twice where there is one alone."""
-        config = self.config
+        config, size = self.config, max(self.config.classifier_sizes)
         if config.detector != OWN:
             borrowed = borrowed_of(config, self.tree, peek(self.checkpoint).get("detector"))
-            return borrowed.whole_images or borrowed, borrowed
+            trunk = copy.deepcopy(borrowed.trunk)
+            return (borrowed if trunk is None else TreeClassifier(trunk, self.tree, size)), borrowed
         looks: Any = {"widths": config.widths, "counts": config.counts, "trunk": config.whole_trunk}
-        classifier = models.darknet19(self.tree, max(config.classifier_sizes), normalized=config.normalized, **looks)
+        classifier = models.darknet19(self.tree, size, normalized=config.normalized, **looks)
         return classifier, self._detector() if config.steps else classifier
 
     def _detector(self) -> Any:
@@ -249,7 +252,7 @@ class Trainer:
 
     @property
     def classifier_steps(self) -> int:
-        """Steps of the first phase; none without image labels, or of a detector without `whole_images`."""
+        """Steps of the first phase; none without image labels, or of a plug-in's detector that offers no trunk."""
         first = self.classifier is not self.model or not self.config.steps
         return self.config.classifier_steps if self.feed.labelled and first else 0
 
@@ -418,12 +421,12 @@ class Trainer:
             one.average(self.average[key], keep)
 
     def _start_from_classifier(self) -> None:
-        """The trunk as it is, the head's classifier in every anchor (Darknet 2017-01, `oneoff`); a plug-in's classifier
-        is the detector itself."""
+        """The trunk as it is, and in a head of ours the classifier in every anchor (Darknet 2017-01, `oneoff`)."""
         self.average = {}
-        if self.classifier_steps and self.config.detector == OWN:
+        if self.classifier_steps:
             self.model.trunk.load_state_dict(self.classifier.trunk.state_dict())
-            self.model.head.start_from(self.classifier.classes)
+            if self.config.detector == OWN:
+                self.model.head.start_from(self.classifier.classes)
 
     # ------------------------------------------------------------------ nothing lost
 
@@ -475,9 +478,7 @@ class Trainer:
         save_tensors(self.checkpoint, tensors, header)
 
     def _parts(self) -> dict[str, nn.Module]:
-        """The networks that a checkpoint holds, each once: a plug-in's classifier is its detector."""
-        if self.config.detector != OWN:
-            return {"model": self.model}
+        """The networks that a checkpoint holds, each once."""
         alone = self.model is self.classifier
         return {"classifier": self.classifier} if alone else {"classifier": self.classifier, "model": self.model}
 

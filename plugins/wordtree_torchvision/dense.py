@@ -123,18 +123,6 @@ class DenseTreeDetector(TreeDetector):
         boxes = coder.decode(coded, anchors) if isinstance(self.model, FCOS) else coder.decode_single(coded, anchors)
         return clipped(boxes, batch, image)
 
-    def whole(self, batch: ImageList, features: dict[str, Tensor]) -> Tensor:
-        """Of each level the mean over its cells, as their first anchors read them."""
-        seen, count = self.see(batch, features), len(batch.image_sizes)
-        device, means, first = seen.logits.device, [], 0
-        for maps, anchors in zip(seen.maps, seen.levels, strict=True):
-            cells = maps.shape[2] * maps.shape[3]
-            at = first + torch.arange(cells, device=device) * (anchors // cells)
-            image = torch.arange(count, device=device).repeat_interleave(cells)
-            means.append(self.rows(seen, image, at.repeat(count)).view(count, cells, -1).mean(1))
-            first += anchors
-        return torch.stack(means, dim=1)
-
     def keep(self, batch: ImageList, features: dict[str, Tensor], threshold: float) -> Kept:
         seen = self.see(batch, features)
         image, at = self.best(seen.log_objectness, seen.levels, threshold)

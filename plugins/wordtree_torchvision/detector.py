@@ -28,7 +28,7 @@ Detection = dict[str, Any]
 IMAGE_LABEL_OBJECTNESS = 0.3  # the paper's assumption of the overlap with a truth that has no box
 LIKELIEST = 128  # boxes an image among which the largest takes an image label, where that is the rule
 IGNORED = 0.5  # what lies in an ignored region by more than this share of itself is no background
-SMALL = 64  # pixels of a side, of images that names are learned from
+COARSE = 32  # pixels a cell, of the map that names are learned on
 KNOWN_OBJECTNESS = 0.01  # above it, a box that no truth claims is asked whether its source knows its class
 
 
@@ -102,20 +102,15 @@ class TreeDetector(nn.Module):
         return self.head.classes.tree
 
     @property
-    def whole_images(self) -> "WholeImages | None":
-        """What learns names from whole images before boxes; None where the detector was pretrained, or takes no images
-        much smaller than its own (SSD300)."""
+    def image_trunk(self) -> "Backbone | None":
+        """What can learn names from whole images before the detector is trained; None where it was pretrained, or
+        takes no images much smaller than the detector's own (SSD300)."""
         if self.head.knowledge is not None:
             return None
-        whole, training = WholeImages(self), self.training
-        label = torch.zeros(1, dtype=torch.int64, device=whole.mean.device)
         try:
-            whole.eval()(torch.zeros(1, 3, SMALL, SMALL).to(whole.mean), [{"labels": label}])
+            return Backbone(self.model)
         except RuntimeError:  # the last layers of SSD300 find nothing left to read
             return None
-        finally:
-            self.train(training)
-        return whole
 
     @property
     def transform(self) -> Any:
@@ -144,12 +139,8 @@ class TreeDetector(nn.Module):
     ) -> tuple[ImageList, dict[str, Tensor], list[Target]]:
         """Lay images on the input and run the trunk: the batch, its features by level, the targets laid alike."""
         batch, placed = self.lay(images, targets)
-        return batch, self.features(batch), placed
-
-    def features(self, batch: ImageList) -> dict[str, Tensor]:
-        """What the trunk sees, by level."""
         features = self.model.backbone(batch.tensors)
-        return {"0": features} if isinstance(features, Tensor) else features
+        return batch, {"0": features} if isinstance(features, Tensor) else features, placed
 
     def lay(
         self, images: Sequence[Tensor] | Tensor, targets: list[Target] | None = None
@@ -175,13 +166,6 @@ class TreeDetector(nn.Module):
                 scale = target["ignored"].new_tensor([width / image.shape[-1], height / image.shape[-2]] * 2)
                 target["ignored"] = target["ignored"] * scale
         return batch, placed
-
-    def whole(self, batch: ImageList, features: dict[str, Tensor]) -> Tensor:
-        """Rows for the tree's classifier, of whole images, each read in one or several ways.
-
-        -> float [b, readings, features].
-        """
-        raise NotImplementedError
 
     def keep(self, batch: ImageList, features: dict[str, Tensor], threshold: float) -> Kept:
         """The boxes whose objectness is above a threshold."""
@@ -299,33 +283,40 @@ class TreeDetector(nn.Module):
         return losses[: len(boxed.labels)].sum(), losses[len(boxed.labels) :].sum()
 
 
-class WholeImages(nn.Module):
-    """A detector that names whole images: what it learns of them it knows of boxes, before it has seen one.
-
-    Every cell of every level names the image, with Faster R-CNN the box that is the whole image. Training alone,
-    `model(images, targets) -> {"image_label": loss}`.
+class Backbone(nn.Module):
+    """A detector's own trunk as a classifier reads it: the coarsest of its maps whose cells are 32 pixels at most.
 
     Args:
-        detector: it is shared.
+        model: torchvision's detector; its `backbone` is shared.
+
+    Attributes:
+        channels: of the map.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: TreeDetector) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.detector = detector
-        for name, value in (("mean", detector.transform.image_mean), ("std", detector.transform.image_std)):
-            values = torch.tensor(value, device=detector.head.classes.weight.device)
-            self.register_buffer(name, values.view(3, 1, 1), persistent=False)
+        self.backbone = model.backbone
+        device = next(model.parameters()).device
+        for name, value in (("mean", model.transform.image_mean), ("std", model.transform.image_std)):
+            self.register_buffer(name, torch.tensor(value, device=device).view(3, 1, 1), persistent=False)
+        training = self.backbone.training
+        with torch.no_grad():
+            maps = self.backbone.eval()(torch.zeros(1, 3, 2 * COARSE, 2 * COARSE).to(next(model.parameters())))
+        self.backbone.train(training)
+        self.level = max((i for i, one in enumerate(levels_of(maps)) if one.shape[-1] >= 2), default=0)
+        self.channels: int = levels_of(maps)[self.level].shape[1]
 
-    def forward(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """images: float [b, 3, h, w], RGB in 0..1, taken as they are; targets: {"labels" int64 [1]} each."""
-        batch = ImageList((images - self.mean) / self.std, [(images.shape[2], images.shape[3])] * len(images))
-        x = self.detector.whole(batch, self.detector.features(batch))
-        labels = torch.cat([target["labels"][:1] for target in targets])
-        loss = self.detector.head.classes.loss(x.flatten(0, 1), labels.repeat_interleave(x.shape[1]))
-        return {"image_label": loss}
+    def forward(self, images: Tensor) -> Tensor:
+        """float [b, 3, h, w], RGB in 0..1 -> [b, channels, h', w']."""
+        return levels_of(self.backbone((images - self.mean) / self.std))[self.level]
+
+
+def levels_of(maps: Tensor | dict[str, Tensor]) -> list[Tensor]:
+    """The maps that a backbone gives, finest first, of one that gives one alone too."""
+    return [maps] if isinstance(maps, Tensor) else list(maps.values())
 
 
 def checked(targets: Sequence[Target], images: Sequence[Tensor] | Tensor, tree: WordTree) -> list[Target]:

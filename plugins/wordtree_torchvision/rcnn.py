@@ -48,12 +48,6 @@ class TreeRCNN(TreeDetector):
             0, read, torch.zeros(len(read), dtype=torch.int64, device=read.device), columns
         )
 
-    def whole(self, batch: ImageList, features: dict[str, Tensor]) -> Tensor:
-        """The whole image as the one proposal."""
-        sides = [[0.0, 0.0, width, height] for height, width in batch.image_sizes]
-        read, columns, _, _ = self.see(batch, features, list(batch.tensors.new_tensor(sides)[:, None]))
-        return self.rows(read, columns)[:, None]
-
     def keep(self, batch: ImageList, features: dict[str, Tensor], threshold: float) -> Kept:
         proposals, _ = self.model.rpn(batch, features)
         read, columns, logits, coded = self.see(batch, features, proposals)
