@@ -48,7 +48,7 @@ def build(tree: WordTree, size: int = 160) -> nn.Module:
         min_size=size,
         max_size=size,
         anchor_generator=AnchorGenerator(((32,),), ((1.0,),)),
-        head=FCOSHead(CHANNELS, num_anchors=1, num_classes=1, num_convs=2),
+        head=FCOSHead(CHANNELS, num_anchors=1, num_classes=1, num_convs=0),
     )
     return attach(model, tree)
 
