@@ -16,7 +16,7 @@ from yolo9000 import SecondLook, models
 from yolo9000.choice import Choice
 from yolo9000.cli import main
 from yolo9000.data.embedded import Pictures, classes
-from yolo9000.evaluation import name_boxes, score_nodes
+from yolo9000.looking import name_boxes, score_nodes
 from yolo9000.second import cut, settle
 from yolo9000.trunks import named_classifier
 
@@ -171,7 +171,7 @@ def test_a_label_stands_for_the_nearest_kind_above_it_on_the_tree():
     assert imagenet.nearest_on(build_tree("imagenet1k")) == list(imagenet.ids)
 
 
-@pytest.mark.parametrize("name", [MOBILE, "timm/test_efficientnet"])
+@pytest.mark.parametrize("name", [MOBILE, pytest.param("timm/test_efficientnet", marks=pytest.mark.slow)])
 def test_a_classifier_by_name_says_what_the_network_itself_says(tmp_path, name):
     package, own = name.split("/")
     torch.manual_seed(0)
