@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Compiled bytecode is kept, or every process that a test starts compiles torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test nightly bounds checkpoint lint format pins venv clean
 .DEFAULT_GOAL := demo
 

@@ -26,13 +26,12 @@ from torchvision.ops import box_iou
 from wordtree import LabelMap, WordTree, WordTreeError
 from wordtree.errors import unknown
 from yolo9000.checkpoints import load_model
-from yolo9000.cli import _settings
-from yolo9000.config import Config, config_of
+from yolo9000.config import Config, config_of, parse_settings
 from yolo9000.data import embedded
 from yolo9000.data.joint import Joint, JointSampler, collate
 from yolo9000.feeds import Batch, EmbeddedFeed, Phase
 from yolo9000.looking import Scored
-from yolo9000.precision import Truth, average_precision, score_data
+from yolo9000.precision import Truth, average_precision, look_through
 from yolo9000.reports import TEST_SEED, Progress
 from yolo9000.training import Trainer
 
@@ -116,7 +115,7 @@ def run(kind: str, config: Config, directory: Path, progress: bool = True) -> di
         for name, split in (("new scenes", "boxed"), ("unseen family", "unseen")):
             bar.start(f"testing: {name}", total=config.test_scenes)
             data = embedded.Pictures(split, config.test_scenes, config.size, TEST_SEED)
-            found, truths = score_data(model, data, labels, nodes, tick=lambda n: bar.advance(steps=n))
+            found, truths, *_ = look_through(model, data, labels, nodes, tick=lambda n: bar.advance(steps=n))
             values = average_precision(found, truths, nodes, trainer.tree).values()
             figures[name] = sum(known := [value for value in values if not math.isnan(value)]) / max(1, len(known))
             figures[f"{name}, found"] = share_found(found, truths, nodes, trainer.tree)
@@ -150,7 +149,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     given = parser.parse_args(words)
     table: dict[str, dict[str, float]] = {}
     for kind in KINDS:
-        options = {**_settings(given.settings), "joint": False}
+        options = {**parse_settings(given.settings), "joint": False}
         configs = [config_of({**options, "seed": seed}) for seed in range(given.seeds)]
         if kind != "full":  # each box as often
             configs = [dataclasses.replace(config, steps=2 * config.steps) for config in configs]

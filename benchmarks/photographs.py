@@ -24,7 +24,7 @@ import yolo9000
 from yolo9000.data import embedded
 from yolo9000.data.compose import pyramid
 from yolo9000.detector import Detector
-from yolo9000.precision import average_precision, class_agnostic_recall, score_data
+from yolo9000.precision import average_precision, class_agnostic_recall, look_through
 from yolo9000.reports import ROWS, TEST_SEED, rows_of
 from yolo9000.second import SecondLook
 from yolo9000.trunks import DEFAULT, named_classifier
@@ -65,7 +65,7 @@ def figures(model: Detector | SecondLook, scenes: int, size: int, split: str) ->
     labels = embedded.label_map().nodes_on(model.tree)
     nodes = sorted(set(labels.tolist()))
     data = embedded.Pictures(split, scenes, size, seed=TEST_SEED)
-    found, truths = score_data(model, data, labels, nodes)
+    found, truths, *_ = look_through(model, data, labels, nodes)
     precision = average_precision(found, truths, nodes, model.tree)
     rows = {ROWS[row]: wanted for row, wanted in rows_of(labels.tolist()).items()}
     place = dict(zip(embedded.label_map().ids, labels.tolist(), strict=True))

@@ -240,6 +240,19 @@ def test_a_run_yaml_has_them_its_files_relative_to_it_and_those_given_win(tmp_pa
         read_run(path)
 
 
+def test_trunk_weights_of_a_run_yaml_are_relative_to_it(tmp_path):
+    path = tmp_path / "run.yaml"
+    trunk = "sources: [{kind: coco, path: a.json}]\ntrunk: torchvision/mobilenet_v3_small\n"
+    path.write_text(trunk + "trunk_weights: ../trunk.pth\n")
+    run = read_run(path)
+    assert run.config().trunk_weights == str(tmp_path / "../trunk.pth")
+    assert run.config(trunk_weights="here.pth").trunk_weights == "here.pth"
+    path.write_text(trunk + "trunk_weights: DEFAULT\n")
+    assert read_run(path).config().trunk_weights == "DEFAULT"
+    path.write_text(trunk)
+    assert read_run(path).config().trunk_weights == ""
+
+
 def test_the_command_line_says_them_one_by_one(monkeypatch, capsys):
     asked = {}
 

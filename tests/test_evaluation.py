@@ -14,7 +14,7 @@ from wordtree import WordTree, WordTreeError
 from wordtree.nn import tree_log_prob
 from yolo9000.detector import Detector
 from yolo9000.looking import Scored, score_nodes
-from yolo9000.precision import Truth, average_precision, class_agnostic_recall, score_data
+from yolo9000.precision import Truth, average_precision, class_agnostic_recall, look_through
 from yolo9000.region import decode_xyxy
 
 #      animal  plant
@@ -237,7 +237,7 @@ def test_a_data_set_is_scored_image_by_image_with_its_labels_as_nodes():
         for number in range(5)
     ]
     ticks: list[int] = []
-    found, truths = score_data(model, data, np.array([DOG, OAK]), [DOG, OAK], batch=2, tick=ticks.append)
+    found, truths, *_ = look_through(model, data, np.array([DOG, OAK]), [DOG, OAK], batch=2, tick=ticks.append)
     assert ticks == [2, 2, 1]
     assert [one.nodes.tolist() for one in truths] == [[DOG], [OAK], [DOG], [OAK], [DOG]]
     (alone,) = score_nodes(model, data[4][0][None].float() / 255, [DOG, OAK])

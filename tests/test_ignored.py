@@ -25,8 +25,8 @@ from yolo9000.data.shards import read_shards, write_shards
 from yolo9000.data.voc import read_voc
 from yolo9000.loss import region_losses
 from yolo9000.lossrules import RULES
+from yolo9000.ready import mirrored, ready_batch
 from yolo9000.runfile import read_run
-from yolo9000.training import mirrored, ready_batch
 
 TREE_OF_PETS = build_tree(PETS)
 boxes = st.lists(st.floats(0, 1), min_size=4, max_size=4).map(

@@ -12,7 +12,7 @@ from wordtree import WordTreeError
 from yolo9000.data.embedded import Pictures
 from yolo9000.data.joint import Joint, JointSampler, collate
 from yolo9000.data.memory import InMemory
-from yolo9000.training import mirrored
+from yolo9000.ready import mirrored
 
 shares = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 

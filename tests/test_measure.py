@@ -213,7 +213,7 @@ def test_the_files_of_a_run_score_in_pycocotools_and_the_devkit_what_the_run_say
                  "area": 0.8 * (right - left) * (bottom - top), "iscrowd": int(random.rand() < 0.2)}
             )  # fmt: skip
     file.write_text(json.dumps(content))
-    metrics = evaluate_run(model, run, out=tmp_path / "out")
+    metrics = evaluate_run(model, run, task=Task(tmp_path / "out"))
     theirs = direct(file, json.loads((tmp_path / "out" / "coco" / "results.json").read_text())).stats
     ours = [metrics[f"coco/{name}"] for name in COCO_FIGURES]
     np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), theirs, rtol=0, atol=5e-3)  # three digits of a pixel
@@ -410,6 +410,6 @@ def test_what_cannot_be_evaluated_is_refused_and_nothing_is_written(tiny_run, tm
 
 
 def test_sizes_of_a_plug_ins_detector_are_refused(tmp_path, voc_run, ssd):
-    with pytest.raises(WordTreeError, match="a plug-in's, built for 96; leave them out"):
+    with pytest.raises(WordTreeError, match="large, built for 96; leave them out"):
         evaluate_run(ssd, voc_run, [64])
     assert not math.isnan(evaluate_run(ssd, voc_run)["held/AP50"])

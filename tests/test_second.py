@@ -17,7 +17,7 @@ from yolo9000.choice import Choice
 from yolo9000.cli import main
 from yolo9000.data.embedded import Pictures, classes
 from yolo9000.looking import name_boxes, score_nodes
-from yolo9000.second import cut, settle
+from yolo9000.second import cut, looking_again, settle
 from yolo9000.trunks import named_classifier
 
 TREE = WordTree(["animal", "plant", "dog", "cat", "poodle", "pug"], [-1, -1, 0, 0, 2, 2])
@@ -98,7 +98,8 @@ def test_it_is_shown_each_box_as_it_lies_in_the_image_given():
     image[0, 10:30, 20:60] = 1.0
     shown = cut(image, torch.tensor([[20.0, 10.0, 60.0, 30.0], [0.0, 0.0, 40.0, 60.0], [79.9, -5.0, 90.0, 0.2]]), 16)
     assert shown.shape == (3, 3, 16, 16)
-    torch.testing.assert_close(shown[0, 0], torch.ones(16, 16))
+    torch.testing.assert_close(shown[0, 0, 1:-1, 1:-1], torch.ones(14, 14))  # at its edge with what is beside it
+    assert shown[0, 0].min() > 0.8
     assert shown[1, 0].mean() == pytest.approx(20 * 20 / (40 * 60), abs=0.02)
     assert (shown[2] == 0).all()
 
@@ -212,22 +213,47 @@ def test_what_is_no_classifier_by_name_is_refused(tmp_path):
         named_classifier(MOBILE, TREE, tmp_path / "whole.safetensors")
 
 
-def test_the_command_and_the_call_take_it(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def lion(tmp_path):
+    """Weights of a classifier that takes whatever it sees for a lion."""
     network = get_model("mobilenet_v3_small", weights=None)
     nn.init.zeros_(network.classifier[3].weight)
     nn.init.constant_(network.classifier[3].bias, -20.0)
-    network.classifier[3].bias.data[291] = 20.0  # whatever it sees is a lion
+    network.classifier[3].bias.data[291] = 20.0
     weights = tmp_path / "lion.safetensors"
     save_file(network.state_dict(), weights)
+    return weights
+
+
+def test_the_command_and_the_call_take_it(tmp_path, lion, capsys, monkeypatch):
     scene = Pictures("unseen", count=3, seed=1)[2][0]
     Image.fromarray(scene.permute(1, 2, 0).numpy()).save(tmp_path / "scene.png")
     command = ["detect", str(tmp_path / "scene.png"), "--json", "--threshold", "0.1", "--look", MOBILE]
-    monkeypatch.setattr("sys.argv", ["yolo9000", *command, "--look-weights", str(weights)])
+    monkeypatch.setattr("sys.argv", ["yolo9000", *command, "--look-weights", str(lion)])
     with pytest.raises(SystemExit):
         main()
     told = json.loads(capsys.readouterr().out)
     model = yolo9000.load()
-    look = SecondLook(yolo9000.fuse(model), named_classifier(MOBILE, model.tree, weights))
+    look = SecondLook(yolo9000.fuse(model), named_classifier(MOBILE, model.tree, lion))
     (found,) = yolo9000.detect(tmp_path / "scene.png", weights=look, threshold=0.1)
     assert set(found.names) == {"lion"}
     assert [one["name"] for one in told["detections"]] == list(found.names)
+
+
+def test_an_evaluation_takes_it_by_name_and_in_hand(tmp_path, lion, capsys, monkeypatch):
+    command = ["evaluate", "--scenes", "4", "--out", str(tmp_path / "out"), "--json", "--look", MOBILE]
+    monkeypatch.setattr("sys.argv", ["yolo9000", *command, "--look-weights", str(lion)])
+    with pytest.raises(SystemExit):
+        main()
+    told = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["look"] == MOBILE
+    look = looking_again(yolo9000.load(), MOBILE, lion)
+    in_hand = yolo9000.evaluate(look, scenes=4, progress=False, out=tmp_path / "hand", picture=tmp_path / "sheet.png")
+    assert {name: None if value != value else value for name, value in in_hand.items()} == told
+    assert json.loads((tmp_path / "hand" / "evaluation.json").read_text())["weights"] == "SecondLook"
+    assert Image.open(tmp_path / "sheet.png").size == (1600, 1200)
+    plain = yolo9000.evaluate(scenes=4, progress=False)
+    assert plain["unseen/never_boxed_animals/mAP50"] != in_hand["unseen/never_boxed_animals/mAP50"]
+    assert yolo9000.evaluate(yolo9000.load(), scenes=4, progress=False) == pytest.approx(plain, nan_ok=True)
+    with pytest.raises(WordTreeError, match=r"sizes \[128, 192\] for second look, built for 160; leave them out"):
+        yolo9000.evaluate(look, scenes=4, sizes=(128, 192), progress=False)

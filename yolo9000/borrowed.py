@@ -13,6 +13,7 @@ from wordtree.errors import unknown
 
 from .choice import Choice
 from .config import WEIGHT_OPTIONS, Config, is_weight_file
+from .detector import Detector
 from .trunks import read_state
 
 OWN = "yolo9000"
@@ -145,6 +146,9 @@ class Borrowed(nn.Module):
             kind = name if name in LOSSES else "box" if "box" in name else "objectness"
             grouped[kind] = grouped[kind] + loss
         return grouped
+
+
+AnyDetector = Detector | Borrowed
 
 
 def borrowed_of(config: Config, tree: WordTree, before: Mapping[str, Any] | None = None) -> Borrowed:

@@ -9,10 +9,10 @@ import numpy as np
 
 from wordtree import LabelMap, WordTree
 
+from .borrowed import AnyDetector
 from .charts import plot_precision_recall
 from .confusion import Answers, confuse, match
 from .data.records import CROWD, DIFFICULT, GROUP, Records
-from .detector import Detector
 from .hardware import home_of
 from .looking import gather, name_boxes, score_nodes, see
 from .official import official_maps, official_tree
@@ -38,7 +38,7 @@ from .timing import wait
 
 
 def figures_of_boxes(
-    model: Detector, records: Records, labels: LabelMap, boxed: list[int], name: str, kind: str, task: Task
+    model: AnyDetector, records: Records, labels: LabelMap, boxed: list[int], name: str, kind: str, task: Task
 ) -> dict[str, float]:
     tree = model.tree
     nodes = sorted(set(labels.nodes_on(tree).tolist()))
@@ -70,7 +70,7 @@ def figures_of_boxes(
     return figures
 
 
-def _of_descent(model: Detector, answers: Answers, truths: Truths, nodes: list[int], task: Task) -> dict[str, float]:
+def _of_descent(model: AnyDetector, answers: Answers, truths: Truths, nodes: list[int], task: Task) -> dict[str, float]:
     """AP of what the model answers, an answer and a truth counting for all above them too: over the data set's classes,
     and over the nodes above these."""
     tree = model.tree
@@ -125,7 +125,7 @@ def _of_split(
     return figures
 
 
-def confused(model: Detector, answers: Answers, truths: Truths, name: str, task: Task) -> dict[str, float]:
+def confused(model: AnyDetector, answers: Answers, truths: Truths, name: str, task: Task) -> dict[str, float]:
     """The confusion of boxes along the tree, and the operating curve of the boxes that took an object."""
     tree_threshold, rule = descent_of(model, task)
     threshold = model.threshold if task.threshold is None else task.threshold
@@ -140,7 +140,7 @@ def confused(model: Detector, answers: Answers, truths: Truths, name: str, task:
     return confusion.figures()
 
 
-class Scored(NamedTuple):
+class Tested(NamedTuple):
     """What a model said of a data set's boxes, and what is there."""
 
     found: Found
@@ -151,8 +151,8 @@ class Scored(NamedTuple):
 
 
 def score_boxes(
-    model: Detector, records: Records, nodes: Sequence[int], processes: int = 0, bar: Progress | None = None
-) -> Scored:
+    model: AnyDetector, records: Records, nodes: Sequence[int], processes: int = 0, bar: Progress | None = None
+) -> Tested:
     """Run a model over a data set with boxes, each image laid on the model's input as the model lays it.
 
     Returns:
@@ -181,7 +181,7 @@ def score_boxes(
             rows.append((at, boxes, labels, flags, areas))
     of = np.repeat([at for at, _ in parts], [len(one.scores) for _, one in parts]).astype(np.int64)
     flags = np.concatenate([np.zeros(0, np.uint8), *(some for _, _, _, some, _ in rows)])
-    return Scored(
+    return Tested(
         Found(
             of,
             np.concatenate([np.zeros((0, 4)), *(one.boxes.double().cpu().numpy() for _, one in parts)]),

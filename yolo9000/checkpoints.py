@@ -132,7 +132,7 @@ def save_model(
     """
     header = {
         "model": model.options,
-        "tree": _tree_record(model.tree),
+        "tree": tree_record(model.tree),
         "labels": None if labels is None else {"name": labels.name, "labels": labels.labels, "ids": labels.ids},
         "about": about,
         "origin": None if model.origin is None else [*model.origin[:3], getattr(model, "seen", 0)],
@@ -186,7 +186,7 @@ def tree_of(record: dict[str, Any]) -> WordTree:
     return WordTree(record["ids"], record["parents"], record["names"], root_name=record["root_name"])
 
 
-def _tree_record(tree: WordTree) -> dict[str, Any]:
+def tree_record(tree: WordTree) -> dict[str, Any]:
     return {
         "ids": tree.ids,
         "parents": tree.parents.tolist(),

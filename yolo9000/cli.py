@@ -28,6 +28,11 @@ Weights = Annotated[
     Path | None, typer.Option(help="A run's folder or weights file; the shipped checkpoint where left out.")
 ]
 Cfg = Annotated[Path | None, typer.Option(help="Darknet's network file, for its .weights.")]
+Look = Annotated[
+    str | None,
+    typer.Option(help="A classifier that names the boxes, such as torchvision/resnet50 or timm/efficientnet_lite0."),
+]
+LookWeights = Annotated[str, typer.Option(help="Its weights, a file, or DEFAULT for its package's own.")]
 Tree = Annotated[Path | None, typer.Option(help="The tree of the classes, .tree or .json, in place of the cfg's.")]
 Names = Annotated[Path | None, typer.Option(help="A .names or .data file of Darknet's.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -82,9 +87,10 @@ def train(
     ] = None,
 ) -> None:
     """Train, evaluate, and leave a run folder. Ctrl-C keeps a checkpoint; the same command goes on from it."""
+    from .config import parse_settings
     from .hardware import is_first
 
-    options = _settings(settings or [])
+    options = parse_settings(settings or [])
     if (data or "embedded") == "embedded":
         options["joint"] = joint or oracle
     if start is not None:
@@ -96,7 +102,7 @@ def train(
     if detector is not None:
         options["detector"] = detector
     if detector_option:
-        options["detector_options"] = _settings(detector_option, "weights=DEFAULT")
+        options["detector_options"] = parse_settings(detector_option, "weights=DEFAULT")
     options |= {key: value for key, value in (("trunk", trunk), ("trunk_weights", trunk_weights)) if value is not None}
     if check:
         _check(data or "embedded", out, recipe, options)
@@ -217,7 +223,9 @@ def bounds(
     ] = None,
 ) -> None:
     """Joint training beside the two runs that bound it: detection data alone, and every box given."""
-    options = _settings(settings or [])
+    from .config import parse_settings
+
+    options = parse_settings(settings or [])
     kinds: dict[str, dict[str, Any]] = {
         "boxes": {},
         "joint": {"joint": True},
@@ -256,15 +264,8 @@ def detect(
         list[str] | None, typer.Option(help="A node to sum up in, as a poodle in dog; any number. " + LISTED)
     ] = None,
     allowed: Annotated[list[str] | None, typer.Option(help="A node that may be named; any number. " + LISTED)] = None,
-    look: Annotated[
-        str | None,
-        typer.Option(
-            help="A classifier that names the boxes, such as torchvision/resnet50 or timm/efficientnet_lite0."
-        ),
-    ] = None,
-    look_weights: Annotated[
-        str, typer.Option(help="Its weights, a file, or DEFAULT for its package's own.")
-    ] = "DEFAULT",
+    look: Look = None,
+    look_weights: LookWeights = "DEFAULT",
     batch: Annotated[int, typer.Option(help="Images in one pass of the network.")] = 1,
     out: Annotated[Path | None, typer.Option(help="A folder for the pictures and clips with boxes.")] = None,
     crops: Annotated[Path | None, typer.Option(help="A folder for what lies in each box.")] = None,
@@ -280,6 +281,7 @@ def detect(
     from .outputs import Outputs
     from .prediction import about, stream
     from .reports import Progress
+    from .second import looking_again
     from .sources import count_of, items_of
 
     faults: list[WordTreeError] = []
@@ -294,11 +296,7 @@ def detect(
     model = fuse(model) if isinstance(model, Detector) else model  # a plug-in's is used as it is
     if weights is None:
         typer.echo(f"shipped checkpoint: {about()}", err=True)
-    if look is not None:
-        from .second import SecondLook
-        from .trunks import named_classifier
-
-        model = SecondLook(model, named_classifier(look, model.tree, look_weights)).eval()
+    model = looking_again(model, look, look_weights)
     results = stream(
         items,
         model,
@@ -350,6 +348,8 @@ def evaluate(
         float | None, typer.Option(help="Of each step down the tree; the model's own where left out.")
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Also draw what is found in twelve unseen scenes.")] = None,
+    look: Look = None,
+    look_weights: LookWeights = "DEFAULT",
     cfg: Cfg = None,
     tree: Tree = None,
     names: Names = None,
@@ -358,14 +358,13 @@ def evaluate(
 ) -> None:
     """Score weights on the embedded set or on the test sources of a run.yaml: figures, plots, files for servers."""
     from .evaluation import evaluate_report
-    from .loading import load_detector
-    from .reports import draw_scenes
 
     if not all(size.strip().isdecimal() for size in sizes.split(",") if sizes):
         raise WordTreeError(f"sizes {sizes!r}; give pixels with commas between, such as 288,352,416")
     report = evaluate_report(
         weights, data, scenes, device, sizes=[int(size) for size in sizes.split(",") if size], out=out, cfg=cfg,
         tree=tree, names=names, mode=mode, threshold=threshold, tree_threshold=tree_threshold,
+        look=look, look_weights=look_weights, picture=picture,
     )  # fmt: skip
     if as_json:
         figures = {name: None if math.isnan(value) else value for name, value in report.metrics.items()}  # no NaN
@@ -373,9 +372,6 @@ def evaluate(
     else:
         typer.echo("\n\n".join((report.table.rstrip(), *report.notes)))
         typer.echo(f"files: {out}")
-    if picture is not None:
-        model = load_detector(weights, cfg, tree, names, mode)
-        draw_scenes(model, picture, model.size)
 
 
 @app.command()
@@ -553,20 +549,6 @@ def _stopping() -> Iterator[None]:
         if is_first():  # of several ranks one speaks
             typer.echo(f"{stop}:\n  {shlex.join(['yolo9000', *sys.argv[1:]])}", err=True)
         raise typer.Exit(128 + stop.number) from None
-
-
-def _settings(pairs: list[str], such: str = "steps=2000") -> dict[str, Any]:
-    """`key=value` pairs; values as JSON, or as plain text where they are none."""
-    options = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise WordTreeError(f"setting {pair!r}; give key=value, such as {such}")
-        try:
-            options[key] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key] = value
-    return options
 
 
 def _listed(words: list[str] | None) -> list[str] | None:

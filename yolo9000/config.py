@@ -1,6 +1,7 @@
 """One flat config a run: every number of the training in one place, by keyword; unknown keys are refused."""
 
 import dataclasses
+import json
 import math
 from dataclasses import MISSING, dataclass, field
 from typing import Any
@@ -233,7 +234,9 @@ def check_trunk(config: Config) -> None:
     if at and asked not in map(str, STRIDES):
         raise WordTreeError(f"trunk {config.trunk!r}; give a stride of {STRIDES} after the @, or none")
     if "/" in name and config.detector != "yolo9000":
-        raise WordTreeError(f"trunk {config.trunk!r} for {config.detector!r}, a plug-in's, which has its own")
+        raise WordTreeError(
+            f"trunk {config.trunk!r} for {config.detector!r}, a plug-in's, which has its own; leave it out"
+        )
     if "/" not in name and (config.trunk_weights or config.trunk_frozen):
         raise WordTreeError(
             f"trunk_weights or trunk_frozen for {config.trunk!r}; give a trunk by name too, or weights to start from"
@@ -304,3 +307,17 @@ def config_of(options: dict[str, Any]) -> Config:
             raise WordTreeError(f"{key} of {value!r}; give a {type(default).__name__}, such as {default!r}")
         ready[key] = value
     return Config(**ready)
+
+
+def parse_settings(pairs: list[str], such: str = "steps=2000") -> dict[str, Any]:
+    """`key=value` pairs; values as JSON, or as plain text where they are none."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise WordTreeError(f"setting {pair!r}; give key=value, such as {such}")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options

@@ -6,16 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from wordtree import WordTreeError, __version__
 
+from .borrowed import Borrowed
 from .files import write_text
 from .hardware import device_of, home_of, processes_of
 from .loading import load, load_detector
 from .measure import check_sizes, evaluate_run, evaluate_scenes
-from .reports import Progress, figures_table, metrics_table
+from .models import Network
+from .reports import Progress, draw_scenes, figures_table, metrics_table
 from .runfile import run_of
+from .second import looking_again
 from .task import Task
 from .timing import machine
+from .trunks import DEFAULT
 
 
 class Report(NamedTuple):
@@ -27,7 +33,7 @@ class Report(NamedTuple):
 
 
 def evaluate(
-    weights: str | Path | None = None,
+    weights: str | Path | Network | Borrowed | None = None,
     data: str | Path = "embedded",
     scenes: int = 300,
     device: str = "auto",
@@ -39,7 +45,8 @@ def evaluate(
     """Every figure of the table for one set of weights: "unseen/fine_under_boxed/mAP50", ..., or "source/AP50", ...
 
     Args:
-        weights: a run's folder or weights file, Darknet's .weights; the shipped checkpoint where left out.
+        weights: a run's folder or weights file, Darknet's .weights, or a network in hand; the shipped checkpoint where
+            left out.
         data: "embedded", the set that ships, or a run.yaml, whose test sources are scored (`measure.evaluate_run`).
         scenes: a column of the table of the embedded set.
         device: "auto", "cpu" or "cuda".
@@ -56,7 +63,7 @@ def evaluate(
 
 
 def evaluate_report(
-    weights: str | Path | None = None,
+    weights: str | Path | Network | Borrowed | None = None,
     data: str | Path = "embedded",
     scenes: int = 300,
     device: str = "auto",
@@ -70,13 +77,18 @@ def evaluate_report(
     mode: str = "paper",
     threshold: float | None = None,
     tree_threshold: float | None = None,
+    look: str | None = None,
+    look_weights: str | Path = DEFAULT,
+    picture: str | Path | None = None,
 ) -> Report:
     """`evaluate`, with what a person should read beside the figures; docs/evaluation.md tells all of it.
 
     Args:
         weights, data, scenes, device, progress, sizes, out: as `evaluate`.
-        cfg, tree, names, mode: as `yolo9000.load`.
+        cfg, tree, names, mode: as `yolo9000.load`; of a network in hand none of them.
         threshold, tree_threshold: of the confusion along the tree and of the descent; the model's own where left out.
+        look, look_weights: a classifier by name that names a detector's boxes, and its weights: `second.looking_again`.
+        picture: a file for what is found in twelve unseen scenes of the embedded set.
     """
     for name, value in (("threshold", threshold), ("tree_threshold", tree_threshold)):
         if value is not None and not 0 <= value <= 1:
@@ -85,21 +97,32 @@ def evaluate_report(
     run = None if str(data) == "embedded" else run_of(data)
     if run is None and scenes < 1:
         raise WordTreeError(f"{scenes} scenes; an evaluation takes 1 or more")
-    given = (weights, cfg, tree, names, mode)
-    network = (load_detector if run is None else load)(*given).to(device_of(device)).eval()
+    boxes = run is None or look is not None or picture is not None  # or are names alone enough
+    network: Any = weights
+    if not isinstance(weights, nn.Module):
+        network = (load_detector if boxes else load)(weights, cfg, tree, names, mode)
+    network = looking_again(network, look, look_weights).to(device_of(device)).eval()
     with Progress(enabled=progress) as bar:
         task = Task(folder, processes_of(-1), threshold, tree_threshold, bar)
         if run is None:
             check_sizes(network, sizes)
-            metrics = evaluate_scenes(network, scenes, sizes, task)  # type: ignore[arg-type]
+            metrics = evaluate_scenes(network, scenes, sizes, task)
         else:
             metrics = evaluate_run(network, run, sizes, task=task)
     text = metrics_table(metrics) if run is None and len(sizes) < 2 else figures_table(metrics)
     task.notes.append(machine(home_of(network)))
     report = Report(metrics, task.notes, text)
     if folder is not None:
-        write_report(folder, report, {"weights": str(weights or "shipped"), "data": str(data), "mode": mode})
+        about = {"weights": _told(weights), "data": str(data), "mode": mode}
+        write_report(folder, report, about if look is None else {**about, "look": look})
+    if picture is not None:
+        draw_scenes(network, Path(picture), network.size)
     return report
+
+
+def _told(weights: object) -> str:
+    """What was scored, in words."""
+    return type(weights).__name__ if isinstance(weights, nn.Module) else str(weights or "shipped")
 
 
 def write_report(folder: Path, report: Report, about: dict[str, str]) -> None:

@@ -15,7 +15,8 @@ from wordtree import WordTreeError
 from wordtree.errors import unknown
 from wordtree.formats import check_folder
 
-from .checkpoints import _tree_record
+from .borrowed import AnyDetector
+from .checkpoints import tree_record
 from .detector import Detector
 from .forms import Dense, DenseForm, Gated, GatedForm
 from .inference import fuse, own
@@ -32,7 +33,7 @@ LARGEST = 2**31 - 2**20  # bytes of an ONNX file, which protobuf bounds
 
 
 def export_model(
-    model: Detector,
+    model: AnyDetector,
     path: str | Path,
     form: str = "gated",
     candidates: int = 300,
@@ -44,7 +45,7 @@ def export_model(
     The file takes images float [batch, 3, size, size], RGB in 0..1, any batch. docs/export.md says which form to use.
 
     Args:
-        model: any detector; its thresholds at this moment are kept in the file. It stays as it is.
+        model: any detector of ours; its thresholds at this moment are kept in the file. It stays as it is.
         path: the file.
         form: "dense": boxes, objectness and log Pr of every node, for all boxes. "gated": the boxes that objectness
             ranks first, each with its node, score and whether it is kept: nothing is left to do.
@@ -89,7 +90,7 @@ def describe(model: Detector, form: str, size: int) -> dict[str, Any]:
         "form": form,
         "size": size,
         **{name: getattr(model, name) for name in SETTINGS},
-        "tree": _tree_record(model.tree),
+        "tree": tree_record(model.tree),
     }
 
 

@@ -24,6 +24,7 @@ from .checkpoints import load_model, read_tensors, save_model, save_tensors, ver
 from .config import Config, config_of
 from .files import CannotWrite, whole, write_text
 from .hardware import autocast_of
+from .ready import ready_batch
 
 IN_A_ROW = 10  # skipped steps after which a run stops
 KEPT = 20  # batches that are written out in full; of later ones the record alone
@@ -233,8 +234,6 @@ def replay(folder: str | Path, weights: str | Path | None = None) -> dict[str, A
     Raises:
         WordTreeError: no such folder, or one without the batch or weights.
     """
-    from .training import ready_batch
-
     folder = Path(folder)
     if not (folder / "fault.json").is_file():
         raise WordTreeError(f"no fault in {str(folder)!r}; give a folder such as runs/joint/nonfinite/step-7")

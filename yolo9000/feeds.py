@@ -24,6 +24,7 @@ from .hardware import processes_of
 from .measure import evaluate_run
 from .reports import Progress, evaluate_and_report, plot_curve
 from .runfile import RunFile, Source, known, shares
+from .task import Task
 
 Batch = tuple[Tensor, list[dict[str, Tensor]]]
 BOXES_FOR_ANCHORS = 20_000
@@ -310,7 +311,7 @@ class RecordsFeed:
         plot_curve(directory / "metrics.csv", directory / "curve.png")
         if not self.run.used("test"):
             return {}
-        return evaluate_run(model, self.run, (), directory, processes_of(self.config.workers), bar)
+        return evaluate_run(model, self.run, task=Task(directory, processes_of(self.config.workers), bar=bar))
 
 
 def _sampler(

@@ -9,7 +9,7 @@ from wordtree import WordTree, WordTreeError, label_maps
 
 from . import models
 from .batchnorm import set_batchnorm
-from .borrowed import Borrowed
+from .borrowed import AnyDetector
 from .checkpoints import load_model
 from .classes import flat_tree, named, names_of
 from .detector import Detector
@@ -111,10 +111,10 @@ def load_detector(
     tree: WordTree | str | Path | None = None,
     names: str | Path | Sequence[str] | None = None,
     mode: str = "paper",
-) -> Detector:
+) -> AnyDetector:
     """`load`, for those who need boxes: a classifier's weights are refused."""
     model = load(weights, cfg, tree, names, mode)
-    if not isinstance(model, Detector | Borrowed):
+    if not isinstance(model, AnyDetector):
         raise WordTreeError(f"weights {str(weights)!r} are a classifier's, which has no boxes; give a detector's")
     return model
 

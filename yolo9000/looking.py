@@ -15,9 +15,8 @@ from torchvision.ops import batched_nms, nms
 from wordtree import WordTree
 from wordtree.nn import descend
 
-from .borrowed import Borrowed
+from .borrowed import AnyDetector, Borrowed
 from .confusion import Answers
-from .detector import Detector
 from .hardware import home_of
 from .head import Region
 from .images import Placement, place_back
@@ -56,7 +55,7 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def see(model: Detector | Borrowed, images: Tensor | Sequence[Tensor]) -> Seen | None:
+def see(model: AnyDetector, images: Tensor | Sequence[Tensor]) -> Seen | None:
     """One pass of the network, for `score_nodes` and `name_boxes`; None of a plug-in's, which passes for each."""
     if isinstance(model, Borrowed):
         return None
@@ -66,7 +65,7 @@ def see(model: Detector | Borrowed, images: Tensor | Sequence[Tensor]) -> Seen |
 
 @torch.no_grad()
 def score_nodes(
-    model: Detector | Borrowed, images: Tensor | Sequence[Tensor], nodes: Sequence[int], seen: Seen | None = None
+    model: AnyDetector, images: Tensor | Sequence[Tensor], nodes: Sequence[int], seen: Seen | None = None
 ) -> list[Scored]:
     """Score every box for each of `nodes`. images: float [b, 3, h, w] in 0..1, or [3, h, w] each; seen: of them."""
     at = torch.tensor(list(nodes), device=home_of(model))
@@ -94,7 +93,7 @@ def _suppressed(boxes: Tensor, objectness: Tensor, scores: Tensor, nodes: Tensor
 
 
 @torch.no_grad()
-def name_boxes(model: Detector | Borrowed, images: Tensor | Sequence[Tensor], seen: Seen | None = None) -> list[Named]:
+def name_boxes(model: AnyDetector, images: Tensor | Sequence[Tensor], seen: Seen | None = None) -> list[Named]:
     """The boxes of images, suppressed by objectness alone so that no name decides whether a box is there; and their
     ways down the tree, of which a tree threshold cuts the end off."""
     if isinstance(model, Borrowed):

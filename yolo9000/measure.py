@@ -2,17 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from wordtree import LabelMap, WordTree, WordTreeError
 
-from .borrowed import Borrowed
+from .borrowed import AnyDetector, Borrowed
 from .boxfigures import confused, figures_of_boxes
 from .charts import plot_precision_recall, plot_sizes
 from .data.records import Records
-from .detector import Detector
 from .hardware import home_of
 from .looking import gather
 from .models import Network, TreeClassifier
@@ -33,9 +31,6 @@ def evaluate_run(
     model: Network,
     run: RunFile,
     sizes: Sequence[int] = (),
-    out: Path | None = None,
-    processes: int = 0,
-    bar: Progress | None = None,
     task: Task | None = None,
 ) -> dict[str, float]:
     """Every figure of the test sources of a run; docs/evaluation.md says what each is.
@@ -50,8 +45,7 @@ def evaluate_run(
         model: a detector, or a classifier for sources of names; the sources' labels are on its tree.
         run: the run file.
         sizes: pixels of the input, several for a table of speed and accuracy; the model's own where left out.
-        out, processes, bar: see `Task`.
-        task: these and more in one.
+        task: a folder for files, a progress bar and more; nothing is written where left out.
 
     Returns:
         {"source/figure": value}, or "source@size/figure" of several sizes.
@@ -60,7 +54,7 @@ def evaluate_run(
         WordTreeError: no test source, a source that does not read, labels that are not on the tree, a size that the
             model cannot take.
     """
-    task = task or Task(out, processes, bar=bar)
+    task = task or Task()
     sources = run.used("test")
     if not sources:
         raise WordTreeError(f"{run.path} has no source to test on; give one with `use: test`")
@@ -93,9 +87,7 @@ def evaluate_run(
 def check_sizes(model: Network, sizes: Sequence[int]) -> None:
     """Refuse sizes of the input that the model cannot take."""
     if sizes and isinstance(model, Borrowed):
-        raise WordTreeError(
-            f"sizes {list(sizes)} for {model.name}, a plug-in's, built for {model.size}; leave them out"
-        )
+        raise WordTreeError(f"sizes {list(sizes)} for {model.name}, built for {model.size}; leave them out")
     for size in sizes:
         if size < model.trunk.stride or size % model.trunk.stride:
             raise WordTreeError(f"a size of {size} pixels; this trunk takes multiples of {model.trunk.stride}")
@@ -142,7 +134,7 @@ def _boxed_nodes(run: RunFile, tree: WordTree) -> list[int]:
     return sorted({int(node) for source in given for node in labels_on(source, tree).nodes_on(tree)})
 
 
-def evaluate_scenes(model: Detector, scenes: int, sizes: Sequence[int], task: Task) -> dict[str, float]:
+def evaluate_scenes(model: AnyDetector, scenes: int, sizes: Sequence[int], task: Task) -> dict[str, float]:
     """The figures of the embedded set, `reports.evaluate_embedded`; of several sizes as "column@size/figure" with
     "column@size/images_per_second". Confusion, operating curve and precision-recall as for a run's sources."""
     metrics: dict[str, float] = {}

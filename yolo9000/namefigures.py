@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .borrowed import Borrowed
+from .borrowed import AnyDetector, Borrowed
 from .confusion import MISSED, Confusion
 from .data.augment import AUGMENTATIONS, classifier_view, stream
 from .data.records import Records
-from .detector import Detector
 from .hardware import home_of
 from .looking import SCORE_THRESHOLD, Named, Seen, gather, name_boxes, see, way_down
 from .models import Network, TreeClassifier
@@ -101,9 +100,7 @@ def _views(model: TreeClassifier, images: Sequence[Tensor]) -> Tensor:
     return torch.stack(views).to(home_of(model)).float() / 255
 
 
-def _best_scores(
-    model: Detector | Borrowed, images: Sequence[Tensor], nodes: Sequence[int], seen: Seen | None
-) -> np.ndarray:
+def _best_scores(model: AnyDetector, images: Sequence[Tensor], nodes: Sequence[int], seen: Seen | None) -> np.ndarray:
     """float64 [images, len(nodes)]: the largest objectness x Pr(node) of each image's boxes, 0 where there is none."""
     if isinstance(model, Borrowed) or seen is None:
         theirs = model.score_nodes(images, nodes, SCORE_THRESHOLD)  # type: ignore[operator]

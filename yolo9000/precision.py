@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 
 from wordtree import WordTree
 
-from .borrowed import Borrowed
-from .detector import Detector
+from .borrowed import AnyDetector
 from .hardware import home_of
 from .looking import Named, Scored, name_boxes, score_nodes, see
 from .scores import Found, Truths, coco_by_class, coco_counted
@@ -42,7 +41,7 @@ class Looked(NamedTuple):
 
 @torch.no_grad()
 def look_through(
-    model: Detector | Borrowed,
+    model: AnyDetector,
     data: Dataset[tuple[Tensor, dict[str, Tensor]]],
     label_nodes: np.ndarray,
     nodes: Sequence[int],
@@ -77,19 +76,6 @@ def look_through(
         if callable(tick):
             tick(len(items))
     return Looked(found, truths, named, seconds, timed)
-
-
-def score_data(
-    model: Detector | Borrowed,
-    data: Dataset[tuple[Tensor, dict[str, Tensor]]],
-    label_nodes: np.ndarray,
-    nodes: Sequence[int],
-    batch: int = 32,
-    tick: object = None,
-) -> tuple[list[Scored], list[Truth]]:
-    """What `look_through` found and what is there."""
-    looked = look_through(model, data, label_nodes, nodes, batch, tick)
-    return looked.found, looked.truths
 
 
 def as_tables(looked: Looked) -> tuple[Found, Truths]:

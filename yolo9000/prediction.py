@@ -8,7 +8,7 @@ import torch
 
 from wordtree import WordTreeError
 
-from .borrowed import Borrowed
+from .borrowed import AnyDetector
 from .checkpoints import load_model
 from .choice import Choice, Nodes
 from .detections import Detections
@@ -30,7 +30,7 @@ def about(weights: str | Path | None = None) -> str:
 
 def detect(
     source: Source | Sequence[Source],
-    weights: str | Path | Detector | Borrowed | None = None,
+    weights: str | Path | AnyDetector | None = None,
     threshold: float | None = None,
     tree_threshold: float | None = None,
     device: str = "auto",
@@ -82,7 +82,7 @@ def detect(
 
 def stream(
     source: Source | Sequence[Source],
-    weights: str | Path | Detector | Borrowed | None = None,
+    weights: str | Path | AnyDetector | None = None,
     threshold: float | None = None,
     tree_threshold: float | None = None,
     device: str = "auto",
@@ -108,7 +108,7 @@ def stream(
 
     where = device_of(device)
     items = items_of(source)
-    model = weights if isinstance(weights, Detector | Borrowed) else load_detector(weights, mode=mode or "paper")
+    model = weights if isinstance(weights, AnyDetector) else load_detector(weights, mode=mode or "paper")
     if model is not weights and isinstance(model, Detector):
         model = fuse(model)
     if mode not in (None, model.mode):
@@ -146,9 +146,7 @@ def _batches(items: Sequence[Item], size: int, on_error: OnError | None) -> Iter
 
 
 @torch.no_grad()
-def _found(
-    model: Detector | Borrowed, frames: Sequence[Frame], device: torch.device, choice: Choice
-) -> list[Detections]:
+def _found(model: AnyDetector, frames: Sequence[Frame], device: torch.device, choice: Choice) -> list[Detections]:
     results = model([frame.image.to(device).float() / 255 for frame in frames], choice=choice)
     return [
         Detections.of(

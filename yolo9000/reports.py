@@ -17,9 +17,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from torchvision.ops import nms
 
+from .borrowed import AnyDetector
 from .config import Config
 from .data import embedded
-from .detector import Detector
 from .files import whole
 from .hardware import home_of
 from .precision import Looked, average_precision, class_agnostic_recall, look_through
@@ -96,7 +96,7 @@ def rows_of(tree_nodes: Sequence[int]) -> dict[str, list[int]]:
 
 
 def evaluate_embedded(
-    model: Detector,
+    model: AnyDetector,
     scenes: int,
     size: int,
     bar: Progress,
@@ -128,7 +128,7 @@ def evaluate_embedded(
     return metrics
 
 
-def evaluate_and_report(model: Detector, config: Config, directory: Path, bar: Progress) -> dict[str, float]:
+def evaluate_and_report(model: AnyDetector, config: Config, directory: Path, bar: Progress) -> dict[str, float]:
     """Score a finished run and leave its table, curve and picture in the folder."""
     metrics = evaluate_embedded(model, config.test_scenes, config.size, bar, config.held_out or None)
     write_table(directory / "evaluation.csv", metrics)
@@ -208,7 +208,7 @@ def plot_curve(source: Path, target: Path) -> None:
         figure.savefig(part, dpi=110)
 
 
-def draw_scenes(model: Detector, target: Path, size: int, held_out: str | None = None, count: int = 12) -> None:
+def draw_scenes(model: AnyDetector, target: Path, size: int, held_out: str | None = None, count: int = 12) -> None:
     """A sheet of test scenes of the unseen family with what was found: boxes and their paths.
 
     Where several names compete for one object (siblings survive suppression), the likeliest is drawn.

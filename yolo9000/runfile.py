@@ -32,6 +32,7 @@ from .data.yolo import read_darknet, read_yolo
 from .official import official_maps, official_tree
 from .recipes import Recipe, flat_tree_of, switched
 from .recipes import recipe as find_recipe
+from .trunks import DEFAULT
 
 MODELS: dict[str, dict[str, Any]] = {"small": {}, "yolo9000": {"widths": WIDTHS, "counts": COUNTS}}
 USES = ("train", "test")
@@ -169,8 +170,9 @@ class RunFile:
             WordTreeError: an unknown one, a value that cannot be, or one that is the embedded set's alone.
         """
         given = {**self.settings, **options}
-        if given.get("start") and "start" not in options:
-            given["start"] = str(self.path.parent / str(given["start"]))
+        for key in ("start", "trunk_weights"):
+            if given.get(key, DEFAULT) not in ("", DEFAULT) and key not in options:
+                given[key] = str(self.path.parent / str(given[key]))
         own, over = self.settings.get("detector_options"), options.get("detector_options", {})
         if isinstance(own, dict) and isinstance(over, dict):  # of the detector that the file names; those given win
             mine = given.get("detector") == self.settings.get("detector")

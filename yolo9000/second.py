@@ -6,20 +6,21 @@ is shown, and finds nothing. The tree is what the two have in common.
 
 import copy
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms, roi_align
 
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import tree_log_prob
 from wordtree.nn.descent import walk
 from wordtree.nn.index import tree_index
 
-from .borrowed import Borrowed
+from .borrowed import AnyDetector, Borrowed
 from .choice import EVERYTHING, Choice
-from .detector import Detector
+from .trunks import DEFAULT, named_classifier
 
 BY_OBJECTNESS = Choice(tree_threshold=1.0, node_probs=True)  # no step is taken, so no name decides what is a box
 IOU = 0.45
@@ -57,7 +58,7 @@ class SecondLook(Borrowed):
         ['boxes', 'labels', 'objectness', 'path_probs', 'paths', 'scores']
     """
 
-    def __init__(self, detector: Detector | Borrowed, classifier: nn.Module, crop: int = 128, most: int = 30) -> None:
+    def __init__(self, detector: AnyDetector, classifier: nn.Module, crop: int = 128, most: int = 30) -> None:
         nn.Module.__init__(self)
         if getattr(classifier, "tree", detector.tree) != detector.tree:
             raise WordTreeError(
@@ -163,11 +164,17 @@ def _steps(probs: Tensor, tree: WordTree) -> Tensor:
 
 
 def cut(image: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """What lies in boxes, stretched: float [3, h, w], float [n, 4] xyxy pixels -> [n, 3, size, size]."""
-    height, width = image.shape[1:]
-    cuts = []
-    for left, top, right, bottom in torch.cat((boxes[:, :2].floor(), boxes[:, 2:].ceil()), 1).int().tolist():
-        left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
-        part = image[None, :, top : max(bottom, top + 1), left : max(right, left + 1)]
-        cuts.append(nn.functional.interpolate(part, (size, size), mode="bilinear", antialias=True))
-    return torch.cat(cuts)
+    """What lies in boxes, stretched: float [3, h, w], float [n, 4] xyxy pixels -> [n, 3, size, size].
+
+    A pixel of the answer is the mean of what lies under it (bilinear in smaller boxes); none lies outside the image.
+    """
+    cuts: Tensor = roi_align(image[None], [clip_boxes_to_image(boxes, image.shape[1:])], size, aligned=True)
+    return cuts
+
+
+def looking_again(model: AnyDetector, name: str | None, weights: str | Path = DEFAULT) -> AnyDetector:
+    """A detector with a `named_classifier` for its second look; as it is where there is no name.
+
+    weights: of the classifier, as `trunks.load_trunk`.
+    """
+    return model if name is None else SecondLook(model, named_classifier(name, model.tree, weights)).eval()

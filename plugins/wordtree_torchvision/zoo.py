@@ -82,7 +82,7 @@ def build(
     except (TypeError, ValueError) as error:
         raise WordTreeError(f"{name} with {options}: {error}; give what torchvision's builder takes") from error
     except RuntimeError as error:  # names and shapes of a state dict
-        raise WordTreeError(f"weights for {name} do not fit: {' '.join(str(error).split())[:300]}") from error
+        raise _misfit(name, " ".join(str(error).split())[:300]) from error
     for part, state in late.items():
         _load(model.get_submodule(part), state, f"the trunk of {name}" if part else name)
     if size is not None and name.startswith("ssdlite"):  # its anchors are fractions of the image, whatever its size
@@ -168,9 +168,11 @@ def _load(module: nn.Module, state: Mapping[str, Any], name: str) -> None:
     try:
         odd = module.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes
-        raise WordTreeError(f"weights for {name} do not fit: {' '.join(str(error).split())[:300]}") from error
+        raise _misfit(name, " ".join(str(error).split())[:300]) from error
     wrong = [key for key in (*odd.missing_keys, *odd.unexpected_keys) if not key.endswith("num_batches_tracked")]
     if wrong:
-        raise WordTreeError(
-            f"weights for {name} do not fit: {len(wrong)} names are on one side alone, such as {wrong[0]}"
-        )
+        raise _misfit(name, f"{len(wrong)} names are on one side alone, such as {wrong[0]}")
+
+
+def _misfit(name: str, what: str) -> WordTreeError:
+    return WordTreeError(f"weights for {name} do not fit: {what}; give those of this network")
