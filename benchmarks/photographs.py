@@ -2,7 +2,7 @@
 
     apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default*.deb stamps
     python benchmarks/photographs.py --stamps stamps/usr/share/tuxpaint/stamps            # the shipped checkpoint
-    python benchmarks/photographs.py --stamps ... --weights runs/demo runs/lite0          # runs, side by side
+    python benchmarks/photographs.py --stamps ... --weights runs/demo runs/lite0 --size 320  # runs, side by side
     python benchmarks/photographs.py --stamps ... --look timm/tf_efficientnet_lite0 \
         --look-weights efficientnet-lite0-57934424.pth --size 320                         # named by a second look
 
@@ -42,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--split", default="photographs", help="unseen: the drawings of the test family")
-    parser.add_argument("--size", type=int, help="pixels of a scene; the detector's own where left out")
+    parser.add_argument("--size", type=int, help="pixels of a scene, as those the detector sees where left out")
     parser.add_argument("--look", help="a classifier that names the boxes, such as timm/tf_efficientnet_lite0")
     parser.add_argument("--look-weights", default=DEFAULT, help="its weights; its package's own where left out")
     parser.add_argument("--boxes", type=int, default=30, help="how many of an image it looks at")

@@ -139,7 +139,8 @@ def evaluate_scenes(model: AnyDetector, scenes: int, sizes: Sequence[int], task:
     "column@size/images_per_second". Confusion, operating curve and precision-recall as for a run's sources."""
     metrics: dict[str, float] = {}
     speeds: dict[str, dict[int, tuple[float, float]]] = {}
-    for size in sizes or (model.size,):
+    own = model.size
+    for size in sizes or (own,):
 
         def keep(column: str, looked: Looked, nodes: Sequence[int], size: int = size) -> None:
             name = column if len(sizes) < 2 else f"{column}@{size}"
@@ -155,7 +156,11 @@ def evaluate_scenes(model: AnyDetector, scenes: int, sizes: Sequence[int], task:
                 path = folder_of(task.out, name) / "precision_recall.png"
                 plot_precision_recall(path, titled(curves, model.tree))
 
-        figures = evaluate_embedded(model, scenes, size, task.bar or Progress(False), keep=keep)
+        try:
+            model.size = size
+            figures = evaluate_embedded(model, scenes, size, task.bar or Progress(False), keep=keep)
+        finally:
+            model.size = own
         if len(sizes) > 1:
             figures = {name.replace("/", f"@{size}/", 1): value for name, value in figures.items()}
         metrics.update(figures)

@@ -49,7 +49,8 @@ def look_through(
     tick: object = None,
     naming: bool = False,
 ) -> Looked:
-    """Run a model over a data set of uint8 images and boxes, whose labels `label_nodes` [labels] takes to nodes.
+    """Run a model over a data set of uint8 images and boxes, whose labels `label_nodes` [labels] takes to nodes. Each
+    image is laid on the model's input as the model lays it.
 
     naming: also say what each box would be called, `name_boxes`.
     """
@@ -61,7 +62,7 @@ def look_through(
     table = torch.as_tensor(label_nodes)
     for first in range(0, len(data), batch):  # type: ignore[arg-type]
         items = [data[at] for at in range(first, min(first + batch, len(data)))]  # type: ignore[arg-type]
-        images = torch.stack([image for image, _ in items]).to(device).float() / 255
+        images = [image.to(device).float() / 255 for image, _ in items]  # a stack would keep its size
         if naming and not first:
             score_nodes(model, images, nodes)  # the first pass of a network is slower, and is not counted
         began = time.monotonic()
