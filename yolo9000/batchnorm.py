@@ -44,7 +44,10 @@ class BatchNorm(nn.BatchNorm2d):
         if self.training:
             return self._train(x)
         var = (self._var().sqrt() + EPSILON) ** 2
-        return nn.functional.batch_norm(x, self.running_mean, var, self.weight, self.bias, eps=0.0)
+        # not by nn.functional, which refuses an eps of 0 in some versions: it is in the variance
+        return torch.batch_norm(
+            x, self.weight, self.bias, self.running_mean, var, False, 0.0, 0.0, torch.backends.cudnn.enabled
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, arithmetic={self.arithmetic}"

@@ -180,7 +180,8 @@ def _built(name: str, tree: WordTree, size: int, options: dict[str, Any]) -> Any
         if not options:
             raise
         told = ", ".join(options)
-        raise WordTreeError(f"{name} with {told}: {fault}; give options that its builder takes") from fault
+        what = " ".join(str(fault).split())
+        raise WordTreeError(f"{name} with {told}: {what}; give options that its builder takes") from fault
 
 
 def _read(name: str, key: str, value: Any) -> Any:
