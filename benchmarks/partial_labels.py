@@ -18,10 +18,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.ops import box_iou
 
 from wordtree import LabelMap, WordTree, WordTreeError
 from wordtree.errors import unknown
@@ -30,9 +30,9 @@ from yolo9000.config import Config, config_of, parse_settings
 from yolo9000.data import embedded
 from yolo9000.data.joint import Joint, JointSampler, collate
 from yolo9000.feeds import Batch, EmbeddedFeed, Phase
-from yolo9000.looking import Scored
-from yolo9000.precision import Truth, average_precision, look_through
+from yolo9000.precision import average_precision, look_through
 from yolo9000.reports import TEST_SEED, Progress
+from yolo9000.scores import Found, Truths, pairs
 from yolo9000.training import Trainer
 
 KINDS = ("known", "merged", "full")
@@ -115,28 +115,22 @@ def run(kind: str, config: Config, directory: Path, progress: bool = True) -> di
         for name, split in (("new scenes", "boxed"), ("unseen family", "unseen")):
             bar.start(f"testing: {name}", total=config.test_scenes)
             data = embedded.Pictures(split, config.test_scenes, config.size, TEST_SEED)
-            found, truths, *_ = look_through(model, data, labels, nodes, tick=lambda n: bar.advance(steps=n))
-            values = average_precision(found, truths, nodes, trainer.tree).values()
+            said, truths = look_through(model, data, labels, nodes, tick=lambda n: bar.advance(steps=n))
+            values = average_precision(said, truths, nodes, trainer.tree).values()
             figures[name] = sum(known := [value for value in values if not math.isnan(value)]) / max(1, len(known))
-            figures[f"{name}, found"] = share_found(found, truths, nodes, trainer.tree)
+            figures[f"{name}, found"] = share_found(said.found, truths, nodes, trainer.tree)
     metrics.write_text(json.dumps(figures, indent=1) + "\n")
     return figures
 
 
-def share_found(
-    found: Sequence[Scored], truths: Sequence[Truth], nodes: Sequence[int], tree: WordTree, score: float = 0.5
-) -> float:
+def share_found(found: Found, truths: Truths, nodes: Sequence[int], tree: WordTree, score: float = 0.5) -> float:
     """The share of a node's objects that a box of that node, of that score or more, overlaps by half; the mean."""
-    above = torch.from_numpy(tree.propagate(range(len(tree))))  # above[i, j]: j is i or above it
-    shares = []
-    for node in nodes:
-        met = []
-        for seen, truth in zip(found, truths, strict=True):
-            objects = truth.boxes[above[truth.nodes, node]]
-            boxes = seen.boxes[(seen.nodes == node) & (seen.scores >= score)]
-            met += (box_iou(objects, boxes) > 0.5).any(1).tolist()
-        if met:
-            shares.append(sum(met) / len(met))
+    sure = found.at(found.scores >= score)
+    there = truths.expanded(tree, nodes)
+    row, at, overlap, _ = pairs(there.image, there.boxes, sure.image, sure.boxes)
+    met = np.zeros(len(there.image), dtype=bool)
+    met[row[(overlap > 0.5) & (there.nodes[row] == sure.nodes[at])]] = True
+    shares = [float(met[there.nodes == node].mean()) for node in nodes if (there.nodes == node).any()]
     return sum(shares) / max(1, len(shares))
 
 

@@ -65,15 +65,15 @@ def figures(model: Detector | SecondLook, scenes: int, size: int, split: str) ->
     labels = embedded.label_map().nodes_on(model.tree)
     nodes = sorted(set(labels.tolist()))
     data = embedded.Pictures(split, scenes, size, seed=TEST_SEED)
-    found, truths, *_ = look_through(model, data, labels, nodes)
-    precision = average_precision(found, truths, nodes, model.tree)
+    said, truths = look_through(model, data, labels, nodes)
+    precision = average_precision(said, truths, nodes, model.tree)
     rows = {ROWS[row]: wanted for row, wanted in rows_of(labels.tolist()).items()}
     place = dict(zip(embedded.label_map().ids, labels.tolist(), strict=True))
     rows["all fine classes"] = [place[fine.wnid] for fine in embedded.classes()]
     told = {}
     for name, wanted in rows.items():
-        under = model.tree.propagate(np.concatenate([truth.nodes.numpy() for truth in truths]))[:, wanted].any(1)
-        recall = class_agnostic_recall(found, truths, wanted, model.tree)
+        under = model.tree.propagate(truths.nodes)[:, wanted].any(1)
+        recall = class_agnostic_recall(said, truths, wanted, model.tree)
         told[name] = int(under.sum()), float(np.nanmean([precision[node] for node in wanted])), recall
     return told
 

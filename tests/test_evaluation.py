@@ -13,9 +13,10 @@ import yolo9000
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import tree_log_prob
 from yolo9000.detector import Detector
-from yolo9000.looking import Scored, score_nodes
-from yolo9000.precision import Truth, average_precision, class_agnostic_recall, look_through
+from yolo9000.looking import Said, gather, score_nodes
+from yolo9000.precision import average_precision, class_agnostic_recall, look_through
 from yolo9000.region import decode_xyxy
+from yolo9000.scores import Found, Truths
 
 #      animal  plant
 #     /  |        \
@@ -30,18 +31,44 @@ HALF_A = [0.0, 0, 10, 5.0]  # IoU .5 with A
 SHIFTED_B = [22.0, 22, 42, 42]  # IoU .68 with B
 
 
-def scored(*rows: tuple[list[float], int, float]) -> Scored:
-    """Boxes with a node and a score; by objectness alone the same boxes."""
-    boxes = torch.tensor([box for box, _, _ in rows]).reshape(-1, 4)
-    scores = torch.tensor([score for _, _, score in rows], dtype=torch.float32)
-    return Scored(boxes, torch.tensor([node for _, node, _ in rows], dtype=torch.int64), scores, boxes, scores)
+Box = tuple[list[float], int, float]
 
 
-def truth(*rows: tuple[list[float], int]) -> Truth:
-    return Truth(
-        torch.tensor([box for box, _ in rows]).reshape(-1, 4),
-        torch.tensor([node for _, node in rows], dtype=torch.int64),
-    )
+def scored(*rows: Box) -> list[Box]:
+    """The boxes of an image, with a node and a score each; by objectness alone the same boxes."""
+    return list(rows)
+
+
+def truth(*rows: tuple[list[float], int]) -> list[tuple[list[float], int]]:
+    """The objects of an image."""
+    return list(rows)
+
+
+def precision_of(found, truths, nodes):
+    return average_precision(said_of(found), there(truths), nodes, SMALL)
+
+
+def recall_of(found, truths, wanted, most=10):
+    return class_agnostic_recall(said_of(found), there(truths), wanted, SMALL, most)
+
+
+def said_of(found: list[list[Box]]) -> Said:
+    image = np.repeat(np.arange(len(found)), [len(one) for one in found])
+    rows = [row for one in found for row in one]
+    boxes = np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4)
+    nodes = np.array([node for _, node, _ in rows], dtype=np.int64)
+    scores = np.array([score for *_, score in rows], dtype=np.float64)
+    by_name, whatever = (Found(image, boxes, one, scores) for one in (nodes, np.zeros_like(nodes)))
+    return Said(by_name, whatever, gather([], SMALL), len(found), 0.0)
+
+
+def there(truths: list[list[tuple[list[float], int]]]) -> Truths:
+    rows = [row for one in truths for row in one]
+    boxes = np.array([box for box, _ in rows], dtype=np.float64).reshape(-1, 4)
+    no = np.zeros(len(rows), dtype=bool)
+    image = np.repeat(np.arange(len(truths)), [len(one) for one in truths])
+    nodes = np.array([node for _, node in rows], dtype=np.int64)
+    return Truths(image, boxes, nodes, no, no, (boxes[:, 2:] - boxes[:, :2]).prod(1))
 
 
 # ---------------------------------------------------------------------- average precision
@@ -50,54 +77,52 @@ def truth(*rows: tuple[list[float], int]) -> Truth:
 def test_perfect_boxes_score_one_and_missing_ones_their_share():
     found = [scored((A, DOG, 0.9), (B, CAT, 0.8)), scored((A, DOG, 0.7))]
     truths = [truth((A, DOG), (B, CAT)), truth((A, DOG))]
-    assert average_precision(found, truths, [DOG, CAT], SMALL) == pytest.approx({DOG: 1.0, CAT: 1.0})
-    missed = average_precision([found[0], scored()], truths, [DOG, CAT], SMALL)
+    assert precision_of(found, truths, [DOG, CAT]) == pytest.approx({DOG: 1.0, CAT: 1.0})
+    missed = precision_of([found[0], scored()], truths, [DOG, CAT])
     assert missed[DOG] == pytest.approx(51 / 101)  # recalls 0 to .5 of COCO's 101 points have precision 1
     assert missed[CAT] == pytest.approx(1.0)
 
 
 def test_a_false_box_above_a_true_one_halves_its_precision_and_one_below_costs_nothing():
     truths = [truth((A, DOG))]
-    assert average_precision([scored((B, DOG, 0.9), (A, DOG, 0.8))], truths, [DOG], SMALL)[DOG] == pytest.approx(0.5)
-    assert average_precision([scored((B, DOG, 0.7), (A, DOG, 0.8))], truths, [DOG], SMALL)[DOG] == pytest.approx(1.0)
+    assert precision_of([scored((B, DOG, 0.9), (A, DOG, 0.8))], truths, [DOG])[DOG] == pytest.approx(0.5)
+    assert precision_of([scored((B, DOG, 0.7), (A, DOG, 0.8))], truths, [DOG])[DOG] == pytest.approx(1.0)
 
 
 def test_a_second_box_on_one_object_is_false():
     truths = [truth((A, DOG), (B, DOG))]
     found = [scored((A, DOG, 0.9), (A, DOG, 0.8), (B, DOG, 0.7))]
     # precision 1 up to recall .5, then 2/3
-    assert average_precision(found, truths, [DOG], SMALL)[DOG] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert precision_of(found, truths, [DOG])[DOG] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
 @pytest.mark.parametrize(("box", "counts"), [(HALF_A, True), ([0.0, 0, 10, 4.9], False), ([0.0, 0, 10, 10], True)])
 def test_a_box_counts_from_an_overlap_of_a_half(box, counts):
-    assert average_precision([scored((box, DOG, 0.9))], [truth((A, DOG))], [DOG], SMALL)[DOG] == pytest.approx(
-        float(counts)
-    )
+    assert precision_of([scored((box, DOG, 0.9))], [truth((A, DOG))], [DOG])[DOG] == pytest.approx(float(counts))
 
 
 def test_a_truth_counts_for_its_ancestors_and_not_the_other_way_round():
     truths = [truth((A, POODLE), (B, DOG))]
     as_dogs = [scored((A, DOG, 0.9), (B, DOG, 0.8))]
-    assert average_precision(as_dogs, truths, [DOG, POODLE], SMALL) == pytest.approx({DOG: 1.0, POODLE: 0.0})
+    assert precision_of(as_dogs, truths, [DOG, POODLE]) == pytest.approx({DOG: 1.0, POODLE: 0.0})
     as_poodles = [scored((A, POODLE, 0.9), (B, POODLE, 0.8))]
-    found = average_precision(as_poodles, truths, [DOG, POODLE, ANIMAL], SMALL)
+    found = precision_of(as_poodles, truths, [DOG, POODLE, ANIMAL])
     assert found == pytest.approx({DOG: 0.0, POODLE: 1.0, ANIMAL: 0.0})
     both = [scored((A, ANIMAL, 0.9), (B, ANIMAL, 0.9), (A, POODLE, 0.5))]
-    assert average_precision(both, truths, [ANIMAL, POODLE, PLANT], SMALL)[ANIMAL] == pytest.approx(1.0)
+    assert precision_of(both, truths, [ANIMAL, POODLE, PLANT])[ANIMAL] == pytest.approx(1.0)
 
 
 def test_a_node_without_a_truth_has_no_figure_even_where_it_was_found():
-    found = average_precision([scored((A, DOG, 0.9))], [truth((B, CAT))], [DOG, CAT], SMALL)
+    found = precision_of([scored((A, DOG, 0.9))], [truth((B, CAT))], [DOG, CAT])
     assert math.isnan(found[DOG])
     assert found[CAT] == 0.0
 
 
 def test_nothing_found_is_zero_and_nothing_there_is_no_figure():
-    assert average_precision([scored(), scored()], [truth((A, DOG)), truth()], [DOG], SMALL) == {DOG: 0.0}
-    assert math.isnan(average_precision([scored((A, DOG, 0.9))], [truth()], [DOG], SMALL)[DOG])
-    assert math.isnan(average_precision([scored()], [truth()], [DOG], SMALL)[DOG])
-    assert math.isnan(average_precision([], [], [DOG], SMALL)[DOG])
+    assert precision_of([scored(), scored()], [truth((A, DOG)), truth()], [DOG]) == {DOG: 0.0}
+    assert math.isnan(precision_of([scored((A, DOG, 0.9))], [truth()], [DOG])[DOG])
+    assert math.isnan(precision_of([scored()], [truth()], [DOG])[DOG])
+    assert math.isnan(precision_of([], [], [DOG])[DOG])
 
 
 def test_nodes_may_be_asked_for_in_any_order():
@@ -105,7 +130,7 @@ def test_nodes_may_be_asked_for_in_any_order():
     truths = [truth((A, DOG), (B, CAT), (C, OAK))]
     expected = {DOG: 1.0, CAT: 0.0, OAK: 0.0}
     for nodes in ([DOG, CAT, OAK], [OAK, DOG, CAT]):
-        assert average_precision(found, truths, nodes, SMALL) == pytest.approx(expected)
+        assert precision_of(found, truths, nodes) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -119,13 +144,13 @@ def test_average_precision_is_what_pycocotools_says_when_it_is_called_directly(s
     nodes = [DOG, CAT, OAK]
     found, truths, annotations, results = [], [], [], []
     for image in range(6):
-        there, labels = boxes(4), random.choice(nodes, 4)
-        near = np.concatenate((there + random.randn(4, 4).astype(np.float32) * 2, boxes(5)))
+        objects, labels = boxes(4), random.choice(nodes, 4)
+        near = np.concatenate((objects + random.randn(4, 4).astype(np.float32) * 2, boxes(5)))
         near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
         said, scores = np.concatenate((labels, random.choice(nodes, 5))), random.rand(9).astype(np.float32)
-        truths.append(Truth(torch.from_numpy(there), torch.from_numpy(labels)))
+        truths.append(list(zip(objects.tolist(), labels.tolist(), strict=True)))
         found.append(scored(*zip(near.tolist(), said.tolist(), scores.tolist(), strict=True)))
-        for box, label in zip(there.astype(float), labels, strict=True):
+        for box, label in zip(objects.astype(float), labels, strict=True):
             size = [box[2] - box[0], box[3] - box[1]]
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": image, "category_id": int(label), "iscrowd": 0,
@@ -151,7 +176,7 @@ def test_average_precision_is_what_pycocotools_says_when_it_is_called_directly(s
         evaluation.evaluate()
         evaluation.accumulate()
         by_node[node] = evaluation.eval["precision"][0, :, 0, 0, -1].mean()  # IoU .5, all areas, 100 boxes
-    assert average_precision(found, truths, nodes, SMALL) == pytest.approx(by_node)
+    assert precision_of(found, truths, nodes) == pytest.approx(by_node)
     assert 0 < min(by_node.values()) < max(by_node.values()) < 1
     evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
     evaluation.params.useCats = 0
@@ -160,7 +185,7 @@ def test_average_precision_is_what_pycocotools_says_when_it_is_called_directly(s
     evaluation.accumulate()
     by_recall = {most: evaluation.eval["recall"][0, 0, 0, column] for column, most in enumerate((1, 3, 5))}
     for most, recall in by_recall.items():
-        assert class_agnostic_recall(found, truths, nodes, SMALL, most) == pytest.approx(recall)
+        assert recall_of(found, truths, nodes, most) == pytest.approx(recall)
     assert by_recall[1] < by_recall[5]
 
 
@@ -170,24 +195,24 @@ def test_average_precision_is_what_pycocotools_says_when_it_is_called_directly(s
 def test_recall_counts_objects_under_the_wanted_nodes_whatever_they_are_called():
     found = [scored((A, OAK, 0.9), (SHIFTED_B, PLANT, 0.2))]
     truths = [truth((A, POODLE), (B, CAT), (C, OAK))]
-    assert class_agnostic_recall(found, truths, [DOG], SMALL) == 1.0  # the poodle
-    assert class_agnostic_recall(found, truths, [ANIMAL], SMALL) == 1.0
-    assert class_agnostic_recall(found, truths, [OAK], SMALL) == 0.0
-    assert class_agnostic_recall(found, truths, [ANIMAL, OAK], SMALL) == pytest.approx(2 / 3)
+    assert recall_of(found, truths, [DOG]) == 1.0  # the poodle
+    assert recall_of(found, truths, [ANIMAL]) == 1.0
+    assert recall_of(found, truths, [OAK]) == 0.0
+    assert recall_of(found, truths, [ANIMAL, OAK]) == pytest.approx(2 / 3)
 
 
 def test_recall_looks_at_the_likeliest_boxes_alone():
     many = [([70.0 + i, 70, 75 + i, 75], OAK, 0.9) for i in range(10)]
     truths = [truth((A, DOG))]
-    assert class_agnostic_recall([scored(*many, (A, DOG, 0.5))], truths, [DOG], SMALL, most=10) == 0.0
-    assert class_agnostic_recall([scored(*many, (A, DOG, 0.5))], truths, [DOG], SMALL, most=11) == 1.0
-    assert class_agnostic_recall([scored(*many[1:], (A, DOG, 0.5))], truths, [DOG], SMALL, most=10) == 1.0
+    assert recall_of([scored(*many, (A, DOG, 0.5))], truths, [DOG], most=10) == 0.0
+    assert recall_of([scored(*many, (A, DOG, 0.5))], truths, [DOG], most=11) == 1.0
+    assert recall_of([scored(*many[1:], (A, DOG, 0.5))], truths, [DOG], most=10) == 1.0
 
 
 def test_recall_of_nothing():
-    assert class_agnostic_recall([scored()], [truth((A, DOG))], [DOG], SMALL) == 0.0
-    assert math.isnan(class_agnostic_recall([scored((A, DOG, 0.9))], [truth()], [DOG], SMALL))
-    assert math.isnan(class_agnostic_recall([scored((A, DOG, 0.9))], [truth((A, CAT))], [DOG], SMALL))
+    assert recall_of([scored()], [truth((A, DOG))], [DOG]) == 0.0
+    assert math.isnan(recall_of([scored((A, DOG, 0.9))], [truth()], [DOG]))
+    assert math.isnan(recall_of([scored((A, DOG, 0.9))], [truth((A, CAT))], [DOG]))
 
 
 # ---------------------------------------------------------------------- a model's boxes
@@ -237,12 +262,16 @@ def test_a_data_set_is_scored_image_by_image_with_its_labels_as_nodes():
         for number in range(5)
     ]
     ticks: list[int] = []
-    found, truths, *_ = look_through(model, data, np.array([DOG, OAK]), [DOG, OAK], batch=2, tick=ticks.append)
+    said, truths = look_through(model, data, np.array([DOG, OAK]), [DOG, OAK], batch=2, tick=ticks.append)
     assert ticks == [2, 2, 1]
-    assert [one.nodes.tolist() for one in truths] == [[DOG], [OAK], [DOG], [OAK], [DOG]]
+    assert (truths.image.tolist(), truths.nodes.tolist()) == ([0, 1, 2, 3, 4], [DOG, OAK, DOG, OAK, DOG])
+    assert truths.boxes.tolist() == [A] * 5
     (alone,) = score_nodes(model, data[4][0][None].float() / 255, [DOG, OAK])
-    torch.testing.assert_close(found[4].boxes, alone.boxes, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(found[4].scores, alone.scores, rtol=1e-4, atol=1e-5)
+    last = said.found.at(said.found.image == 4)
+    np.testing.assert_allclose(last.boxes, alone.boxes.numpy(), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(last.scores, alone.scores.numpy(), rtol=1e-4, atol=1e-5)
+    assert (said.places.nodes == 0).all()
+    assert (said.places.image == 4).sum() == len(alone.any_boxes)
 
 
 @pytest.mark.parametrize(("options", "part"), [({"data": "coco"}, "no data set 'coco'"), ({"scenes": 0}, "0 scenes")])

@@ -25,7 +25,7 @@ from yolo9000.checkpoints import save_model
 from yolo9000.classes import flat_tree
 from yolo9000.confusion import Answers
 from yolo9000.evaluation import evaluate_report
-from yolo9000.looking import name_boxes, score_nodes, see
+from yolo9000.looking import name_boxes, score_nodes, see, suppressed
 from yolo9000.measure import evaluate_run, labels_on
 from yolo9000.namefigures import name_images
 from yolo9000.region import decode_xyxy
@@ -94,15 +94,22 @@ def test_boxes_are_named_by_the_likeliest_way_down_and_suppressed_whatever_their
             assert one.path[row, : len(way)].tolist() == way
             torch.testing.assert_close(one.probs[row, : len(way)].float(), probs[image, at, way], rtol=1e-4, atol=1e-6)
         assert float(box_iou(one.boxes, one.boxes).fill_diagonal_(0).max()) <= 0.45
-    seen = see(model, images)
-    for a, b in zip(score_nodes(model, images, [1, 3], seen), score_nodes(model, images, [1, 3]), strict=True):
-        assert torch.equal(a.scores, b.scores)  # one pass, read twice
+    seen = see(model, images, [1, 3])  # one pass, read twice
+    for a, b in zip(suppressed(seen, [1, 3]), score_nodes(model, images, [1, 3]), strict=True):
+        assert torch.equal(a.scores, b.scores)
+    for a, b in zip(seen.name(), name_boxes(model, images), strict=True):
+        assert torch.equal(a.probs, b.probs)
 
 
 def test_a_plug_ins_boxes_are_named_too(ssd):
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    assert see(ssd, images) is None
-    for one in name_boxes(ssd, images):
+    named = name_boxes(ssd, images)
+    seen = see(ssd, images, [CATS, DOGS], naming=True)
+    for a, b in zip(suppressed(seen, [CATS, DOGS]), score_nodes(ssd, images, [CATS, DOGS]), strict=True):
+        torch.testing.assert_close(a.scores, b.scores)
+    for a, b in zip(seen.name(), named, strict=True):
+        torch.testing.assert_close(a.probs, b.probs)
+    for one in named:
         assert 0 < len(one.boxes) == len(one.path) <= 100
         assert (one.path[:, 0] >= 0).all()
         assert (one.probs[:, 0] >= one.probs[:, 1]).all()
@@ -201,7 +208,7 @@ def test_the_files_of_a_run_score_in_pycocotools_and_the_devkit_what_the_run_say
     source = {"kind": "coco", "path": "instances.json", "images": "images", "labels": "pets.csv", "use": "test"}
     run = run_file(tmp_path, source)
     records = run.sources[0].read(PETS, SMALL)
-    found = score_boxes(model, records, [CATS, DOGS]).found
+    found = score_boxes(model, records, [CATS, DOGS])[0].found
     content = json.loads(file.read_text())
     content["annotations"] = []
     for row in random.choice(np.flatnonzero(found.image != 2), 40, replace=False).tolist():  # one image has nothing
@@ -218,7 +225,7 @@ def test_the_files_of_a_run_score_in_pycocotools_and_the_devkit_what_the_run_say
     ours = [metrics[f"coco/{name}"] for name in COCO_FIGURES]
     np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), theirs, rtol=0, atol=5e-3)  # three digits of a pixel
     assert 0 < metrics["coco/AP50"] < 1
-    truths = score_boxes(model, run.sources[0].read(PETS, SMALL), [CATS, DOGS]).truths
+    _, truths = score_boxes(model, run.sources[0].read(PETS, SMALL), [CATS, DOGS])
     truths = dataclasses.replace(truths, ignored=truths.crowd)  # to the devkit: difficult
     areas, elevens = [], []
     for name, node in (("dog", DOGS), ("cat", CATS)):
@@ -291,7 +298,7 @@ def test_open_images_is_judged_where_it_was_verified(tmp_path):
     # aa01: a box of a dog and one of cats, and all above; bb02: no cat, so no tabby, and nothing of animals
     assert of == [{ANIMAL, DOGS, CATS}, {CATS, TABBY}]
     assert records.take([1]).judged[1].tolist() in ([CATS, TABBY], [TABBY, CATS])
-    assert score_boxes(lively(SMALL), records, [DOGS, CATS]).truths.groups.tolist() == [False, True]
+    assert score_boxes(lively(SMALL), records, [DOGS, CATS])[1].groups.tolist() == [False, True]
     assert "openimages/openimages" in evaluate_run(lively(SMALL), run)
     del source["verified"]
     assert run_file(tmp_path, source).sources[0].read(PETS, SMALL).judged is None

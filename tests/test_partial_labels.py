@@ -1,8 +1,10 @@
 """Two half-labelled copies of the embedded set: what each keeps and says it knows, and the smallest run."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY
@@ -10,8 +12,7 @@ from conftest import TINY
 from wordtree import WordTree, WordTreeError
 from yolo9000.config import config_of
 from yolo9000.data import embedded
-from yolo9000.looking import Scored
-from yolo9000.precision import Truth
+from yolo9000.scores import Found, Truths
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import partial_labels
@@ -59,14 +60,14 @@ def test_only_the_run_that_is_told_knows_what_each_copy_knows():
 
 def test_found_are_the_objects_that_a_sure_box_of_their_node_or_one_above_overlaps():
     tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
-    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0], [40.0, 0.0, 50.0, 10.0]])
-    truths = [Truth(boxes, torch.tensor([2, 3, 1]))]
-    none = torch.zeros(0)
-    found = [Scored(boxes, torch.tensor([0, 0, 1]), torch.tensor([0.9, 0.4, 0.5]), none, none)]
+    boxes = np.array([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0], [40.0, 0.0, 50.0, 10.0]])
+    image, no = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=bool)
+    truths = Truths(image, boxes, np.array([2, 3, 1]), no, no, np.full(3, 100.0))
+    found = Found(image, boxes, np.array([0, 0, 1]), np.array([0.9, 0.4, 0.5]))
     assert partial_labels.share_found(found, truths, [0], tree) == 0.5  # the second is not sure
     assert partial_labels.share_found(found, truths, [0, 1], tree) == 0.75
     assert partial_labels.share_found(found, truths, [0, 1, 2], tree) == 0.5  # nobody said dog
-    assert partial_labels.share_found([found[0]._replace(boxes=boxes + 8)], truths, [0, 1], tree) == 0.0
+    assert partial_labels.share_found(replace(found, boxes=boxes + 8), truths, [0, 1], tree) == 0.0
 
 
 def test_the_three_runs_are_made_and_told(tmp_path, capsys, one_thread):

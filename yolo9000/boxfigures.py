@@ -1,11 +1,11 @@
 """The figures of a source with boxes: as VOC, COCO and Open Images score them, of the descent, and of the confusion."""
 
 import math
-import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from wordtree import LabelMap, WordTree
 
@@ -13,8 +13,7 @@ from .borrowed import AnyDetector
 from .charts import plot_precision_recall
 from .confusion import Answers, confuse, match
 from .data.records import CROWD, DIFFICULT, GROUP, Records
-from .hardware import home_of
-from .looking import gather, name_boxes, score_nodes, see
+from .looking import Said, run_through
 from .official import official_maps, official_tree
 from .reports import Progress
 from .resultfiles import folder_of, leave_classes, leave_confusion, leave_results, titled
@@ -34,15 +33,23 @@ from .scores import (
     worst_and_best,
 )
 from .task import Task, batches, descent_of
-from .timing import wait
 
 
 def figures_of_boxes(
     model: AnyDetector, records: Records, labels: LabelMap, boxed: list[int], name: str, kind: str, task: Task
 ) -> dict[str, float]:
+    """Every figure of a source with boxes, by name, and its files; docs/evaluation.md says what each is.
+
+    Args:
+        model, records: the detector, and the source's pictures that have boxes.
+        labels: the source's label map.
+        boxed: nodes that a training source has boxes of, for the split; none for no split.
+        name, kind: of the source.
+        task: where files and plots go, thresholds, and the bar.
+    """
     tree = model.tree
     nodes = sorted(set(labels.nodes_on(tree).tolist()))
-    found, truths, answers, seconds, images = score_boxes(model, records, nodes, task.processes, task.bar)
+    (found, _, answers, images, seconds), truths = score_boxes(model, records, nodes, task.processes, task.bar)
     evaluation = coco_evaluation(found, truths, len(records), nodes)
     by_class = coco_by_class(evaluation)
     curves = {node: voc_curve(found, truths, node) for node in nodes}
@@ -140,64 +147,35 @@ def confused(model: AnyDetector, answers: Answers, truths: Truths, name: str, ta
     return confusion.figures()
 
 
-class Tested(NamedTuple):
-    """What a model said of a data set's boxes, and what is there."""
-
-    found: Found
-    truths: Truths
-    answers: Answers
-    seconds: float  # of the model, without reading and decoding, and without a first batch
-    images: int  # in that time
-
-
 def score_boxes(
     model: AnyDetector, records: Records, nodes: Sequence[int], processes: int = 0, bar: Progress | None = None
-) -> Tested:
-    """Run a model over a data set with boxes, each image laid on the model's input as the model lays it.
+) -> tuple[Said, Truths]:
+    """`run_through` a data set with boxes, and what is there. nodes, processes, bar: as `run_through` and `Task`."""
+    sizes: list[tuple[int, int]] = []  # width and height of each
 
-    Returns:
-        detections (objectness x Pr(node) of each of `nodes`, above .005, suppressed node by node), truths, what the
-        boxes would be called, and seconds.
-    """
-    parts: list[tuple[int, Any]] = []
-    named: list[Any] = []
-    rows: list[tuple[int, Any, Any, Any, Any]] = []
-    seconds, timed = 0.0, 0
-    for first, images in batches(records, processes, bar, f"testing {records.name} at {model.size}"):
-        batch = [image.to(home_of(model)).float() / 255 for image in images]
-        if not first:
-            score_nodes(model, batch, nodes)  # the first pass of a network is slower, and is not counted
-        began = time.monotonic()
-        seen = see(model, batch)
-        results = score_nodes(model, batch, nodes, seen)
-        wait(home_of(model))
-        seconds, timed = seconds + time.monotonic() - began, timed + len(batch)
-        parts += [(first + at, one) for at, one in enumerate(results)]
-        named += [(first + at, one) for at, one in enumerate(name_boxes(model, batch, seen))]
-        for at, image in enumerate(images, first):
-            boxes, labels, flags, _ = records.record(at, image.shape[2], image.shape[1])
-            span = slice(records.starts[at], records.starts[at + 1])
-            areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) if records.areas is None else records.areas[span]
-            rows.append((at, boxes, labels, flags, areas))
-    of = np.repeat([at for at, _ in parts], [len(one.scores) for _, one in parts]).astype(np.int64)
-    flags = np.concatenate([np.zeros(0, np.uint8), *(some for _, _, _, some, _ in rows)])
-    return Tested(
-        Found(
-            of,
-            np.concatenate([np.zeros((0, 4)), *(one.boxes.double().cpu().numpy() for _, one in parts)]),
-            np.concatenate([np.zeros(0, np.int64), *(one.nodes.cpu().numpy() for _, one in parts)]),
-            np.concatenate([np.zeros(0), *(one.scores.double().cpu().numpy() for _, one in parts)]),
-        ),
-        Truths(
-            np.repeat([at for at, *_ in rows], [len(some) for _, some, *_ in rows]).astype(np.int64),
-            np.concatenate([np.zeros((0, 4)), *(some for _, some, *_ in rows)]),
-            np.concatenate([np.zeros(0, np.int64), *(some for _, _, some, *_ in rows)]),
-            (flags & CROWD) > 0,
-            (flags & (DIFFICULT | GROUP)) > 0,
-            np.concatenate([np.zeros(0), *(some for *_, some in rows)]),
-            (flags & GROUP) > 0,
-        ),
-        gather(named, model.tree),
-        seconds,
-        timed,
+    def shown() -> Iterator[list[Tensor]]:
+        for _, images in batches(records, processes, bar, f"testing {records.name} at {model.size}"):
+            sizes.extend((image.shape[2], image.shape[1]) for image in images)
+            yield images
+
+    said = run_through(model, shown(), nodes)
+    return said, _truths(records, sizes)
+
+
+def _truths(records: Records, sizes: Sequence[tuple[int, int]]) -> Truths:
+    rows: list[tuple[Any, Any, Any, Any]] = []
+    for at, size in enumerate(sizes):
+        boxes, labels, flags, _ = records.record(at, *size)
+        span = slice(records.starts[at], records.starts[at + 1])
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) if records.areas is None else records.areas[span]
+        rows.append((boxes, labels, flags, areas))
+    flags = np.concatenate([np.zeros(0, np.uint8), *(some for _, _, some, _ in rows)])
+    return Truths(
+        np.repeat(np.arange(len(rows)), [len(some) for some, *_ in rows]),
+        np.concatenate([np.zeros((0, 4)), *(some for some, *_ in rows)]),
+        np.concatenate([np.zeros(0, np.int64), *(some for _, some, *_ in rows)]),
+        (flags & CROWD) > 0,
+        (flags & (DIFFICULT | GROUP)) > 0,
+        np.concatenate([np.zeros(0), *(some for *_, some in rows)]),
+        (flags & GROUP) > 0,
     )

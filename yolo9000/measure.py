@@ -12,15 +12,14 @@ from .boxfigures import confused, figures_of_boxes
 from .charts import plot_precision_recall, plot_sizes
 from .data.records import Records
 from .hardware import home_of
-from .looking import gather
+from .looking import Said
 from .models import Network, TreeClassifier
 from .namefigures import figures_of_names
 from .official import official_maps, official_tree
-from .precision import Looked, as_tables
 from .reports import Progress, evaluate_embedded
 from .resultfiles import folder_of, titled
 from .runfile import RunFile, Source
-from .scores import mean, voc_area, voc_curve
+from .scores import Truths, mean, voc_area, voc_curve
 from .task import Task
 from .timing import machine
 
@@ -142,13 +141,11 @@ def evaluate_scenes(model: AnyDetector, scenes: int, sizes: Sequence[int], task:
     own = model.size
     for size in sizes or (own,):
 
-        def keep(column: str, looked: Looked, nodes: Sequence[int], size: int = size) -> None:
+        def keep(column: str, said: Said, truths: Truths, nodes: Sequence[int], size: int = size) -> None:
             name = column if len(sizes) < 2 else f"{column}@{size}"
-            found, truths = as_tables(looked)
-            answers = gather(list(enumerate(looked.named)), model.tree)
-            confused(model, answers, truths, name, task)
-            curves = {node: voc_curve(found, truths.expanded(model.tree, nodes), node) for node in nodes}
-            rate = looked.images / looked.seconds if looked.seconds else math.nan
+            confused(model, said.answers, truths, name, task)
+            curves = {node: voc_curve(said.found, truths.expanded(model.tree, nodes), node) for node in nodes}
+            rate = said.images / said.seconds if said.seconds else math.nan
             speeds.setdefault(column, {})[size] = rate, mean([voc_area(curve) for curve in curves.values()])
             if len(sizes) > 1:
                 metrics[f"{name}/images_per_second"] = rate

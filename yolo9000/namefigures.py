@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .borrowed import AnyDetector, Borrowed
 from .confusion import MISSED, Confusion
 from .data.augment import AUGMENTATIONS, classifier_view, stream
 from .data.records import Records
 from .hardware import home_of
-from .looking import SCORE_THRESHOLD, Named, Seen, gather, name_boxes, see, way_down
+from .looking import Named, gather, see, way_down
 from .models import Network, TreeClassifier
 from .resultfiles import leave_confusion
 from .scores import among, darknet_ranks, ranks
@@ -61,7 +60,7 @@ def _confused_names(
     threshold = 0.0
     if not isinstance(model, TreeClassifier):
         threshold = model.threshold if task.threshold is None else task.threshold
-    answers = gather(list(enumerate(parts)), model.tree)
+    answers = gather(parts, model.tree)
     said, probs = answers.said(tree_threshold, rule)
     product = getattr(model, "score", "product") == "product"
     sure = answers.objectness * (probs if product else 1.0) > threshold
@@ -88,30 +87,15 @@ def name_images(model: Network, images: Sequence[Tensor], nodes: Sequence[int]) 
         named = [Named(*whole, path[at : at + 1], probs[at : at + 1]) for at in range(len(images))]
         return log_probs.double().cpu().numpy(), named
     batch = [image.to(home_of(model)).float() / 255 for image in images]
-    seen = see(model, batch)
+    seen = see(model, batch, nodes, naming=True)
+    none = torch.zeros(1, len(nodes), device=home_of(model))  # for an image without a box
+    most = [torch.cat((none, objectness[:, None] * probs)).amax(0) for _, objectness, probs in seen.told]
     with np.errstate(divide="ignore"):
-        scores = np.log(_best_scores(model, batch, nodes, seen))
-    return scores, [Named(*(part[:1] for part in one)) for one in name_boxes(model, batch, seen)]
+        scores = np.log(torch.stack(most).double().cpu().numpy())
+    return scores, [Named(*(part[:1] for part in one)) for one in seen.name()]
 
 
 def _views(model: TreeClassifier, images: Sequence[Tensor]) -> Tensor:
     """The middle squares of pictures on a classifier's input."""
     views = [classifier_view(image, model.size, AUGMENTATIONS["none"], stream(0)) for image in images]
     return torch.stack(views).to(home_of(model)).float() / 255
-
-
-def _best_scores(model: AnyDetector, images: Sequence[Tensor], nodes: Sequence[int], seen: Seen | None) -> np.ndarray:
-    """float64 [images, len(nodes)]: the largest objectness x Pr(node) of each image's boxes, 0 where there is none."""
-    if isinstance(model, Borrowed) or seen is None:
-        theirs = model.score_nodes(images, nodes, SCORE_THRESHOLD)  # type: ignore[operator]
-        none = torch.zeros(1, len(nodes), device=home_of(model))  # for an image without a box
-        most = [torch.cat((none, each[:, None] * probs)).amax(0) for _, each, probs in theirs]
-        return torch.stack(most).double().cpu().numpy()
-    region = seen.region
-    objectness = region.raw[..., 4].sigmoid()
-    keep = (objectness > SCORE_THRESHOLD).nonzero(as_tuple=True)
-    probs = model.head.classes.log_probs_of(region.features[keep[:3]].float(), nodes, keep[3]).exp()
-    scores = objectness[keep][:, None] * probs
-    at = keep[0][:, None].expand_as(scores)
-    best = torch.zeros(len(images), len(nodes), dtype=scores.dtype, device=scores.device)
-    return best.scatter_reduce(0, at, scores, "amax").double().cpu().numpy()

@@ -22,8 +22,9 @@ from .config import Config
 from .data import embedded
 from .files import whole
 from .hardware import home_of
-from .precision import Looked, average_precision, class_agnostic_recall, look_through
-from .scores import mean
+from .looking import Said
+from .precision import average_precision, class_agnostic_recall, look_through
+from .scores import Truths, mean
 
 ROWS = {
     "boxed_groups": "boxed groups",
@@ -101,11 +102,12 @@ def evaluate_embedded(
     size: int,
     bar: Progress,
     held_out: str | None = None,
-    keep: Callable[[str, Looked, Sequence[int]], None] | None = None,
+    keep: Callable[[str, Said, Truths, Sequence[int]], None] | None = None,
 ) -> dict[str, float]:
     """Every figure of the table, by name: "unseen/fine_under_boxed/mAP50", "seen/boxed_groups/recall10", ...
 
-    keep: is given each column, what was found in it, with what boxes would be called, and the nodes that are scored.
+    keep: is given each column, what was found in it, with what boxes would be called, what is there, and the nodes that
+    are scored.
     """
     tree = model.tree
     labels = embedded.label_map().nodes_on(tree)
@@ -117,14 +119,15 @@ def evaluate_embedded(
             continue  # no photograph of an object ships
         data = embedded.Pictures(column, scenes, size, seed=TEST_SEED, held_out=held_out)
         bar.start(f"testing: {COLUMNS[column]}", total=scenes)
-        looked = look_through(model, data, labels, nodes, tick=lambda n: bar.advance(steps=n), naming=keep is not None)
+        said, truths = look_through(
+            model, data, labels, nodes, tick=lambda n: bar.advance(steps=n), naming=keep is not None
+        )
         if keep is not None:
-            keep(column, looked, nodes)
-        found, truths = looked.found, looked.truths
-        precision = average_precision(found, truths, nodes, tree)
+            keep(column, said, truths, nodes)
+        precision = average_precision(said, truths, nodes, tree)
         for row, wanted in rows.items():
             metrics[f"{column}/{row}/mAP50"] = mean(precision[node] for node in wanted)
-            metrics[f"{column}/{row}/recall10"] = class_agnostic_recall(found, truths, wanted, tree)
+            metrics[f"{column}/{row}/recall10"] = class_agnostic_recall(said, truths, wanted, tree)
     return metrics
 
 

@@ -182,6 +182,14 @@ def coco_evaluation(found: Found, truths: Truths, images: int, nodes: Iterable[i
         images: how many images there are.
         nodes: the classes.
     """
+    evaluation = coco_counted(found, truths, images, nodes)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    return evaluation
+
+
+def coco_counted(found: Found, truths: Truths, images: int, nodes: Iterable[int], **params: Any) -> COCOeval:
+    """`coco_evaluation` without its `stats`. params: of `COCOeval.params` those that are not as usual."""
     there = [
         {"image_id": image, "category_id": node, "bbox": box, "area": area, "iscrowd": int(crowd), "ignore": int(crowd)}
         for image, node, box, area, crowd in zip(
@@ -190,35 +198,17 @@ def coco_evaluation(found: Found, truths: Truths, images: int, nodes: Iterable[i
         )
     ]  # fmt: skip
     rows = np.column_stack((found.image, _xywh(found.boxes), found.scores, found.nodes)).astype(np.float64)
-    evaluation = coco_counted(there, rows, images, nodes)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.summarize()
-    return evaluation
-
-
-def coco_counted(
-    truths: Sequence[dict[str, Any]], found: NDArray[np.float64], images: int, nodes: Iterable[int], **params: Any
-) -> COCOeval:
-    """pycocotools' evaluation, accumulated.
-
-    Args:
-        truths: COCO's annotations, without an id.
-        found: float64 [n, 7], a row a detection: image, x, y, width, height, score, class.
-        images: how many images there are.
-        nodes: the classes.
-        params: of `COCOeval.params` those that are not as usual.
-    """
     categories = sorted({int(node) for node in nodes})
     coco = COCO()
     coco.dataset = {
         "images": [{"id": image} for image in range(images)],
         "categories": [{"id": category} for category in categories],
-        "annotations": [{"id": number, **truth} for number, truth in enumerate(truths, 1)],
+        "annotations": [{"id": number, **truth} for number, truth in enumerate(there, 1)],
     }
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         coco.createIndex()
-        if len(found):
-            results = coco.loadRes(found)
+        if len(rows):
+            results = coco.loadRes(rows)
         else:
             results = COCO()
             results.dataset = {**coco.dataset, "annotations": []}

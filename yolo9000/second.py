@@ -4,14 +4,13 @@ A detector that saw few pictures may find what it cannot name; a classifier that
 is shown, and finds nothing. The tree is what the two have in common.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image, nms, roi_align
+from torchvision.ops import clip_boxes_to_image, roi_align
 
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import tree_log_prob
@@ -20,10 +19,9 @@ from wordtree.nn.index import tree_index
 
 from .borrowed import AnyDetector, Borrowed
 from .choice import EVERYTHING, Choice
+from .looking import places
 from .trunks import DEFAULT, named_classifier
 
-BY_OBJECTNESS = Choice(tree_threshold=1.0, node_probs=True)  # no step is taken, so no name decides what is a box
-IOU = 0.45
 TINY = 1e-30
 
 
@@ -89,21 +87,13 @@ class SecondLook(Borrowed):
     @torch.no_grad()
     def _looked(self, images: Sequence[Tensor] | Tensor, threshold: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Of each image: boxes [n, 4], by falling objectness [n], and their logits [n, nodes]."""
-        for image, (boxes, objectness, own) in zip(images, self._found(images, threshold), strict=True):
-            kept = nms(boxes, objectness, IOU)[: self.most]
-            boxes, objectness, own = boxes[kept], objectness[kept], own[kept]
-            if len(kept):
-                own = settle(own, self.namer(cut(image, boxes, self.crop)).exp(), self.tree)
-            yield boxes, objectness, own.clamp(min=TINY).log()
-
-    def _found(self, images: Sequence[Tensor] | Tensor, threshold: float) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of each image: boxes [n, 4], objectness [n] above the threshold, Pr of each node by the detector."""
-        if isinstance(self.inner, Borrowed):
-            return self.inner.score_nodes(images, range(len(self.tree)), threshold)
-        detector = copy.copy(self.inner)  # the same parameters; the threshold is this call's
-        detector.threshold = threshold
-        found: Any = detector(list(images), choice=BY_OBJECTNESS)  # a stack would keep its size
-        return [(one["boxes"], one["objectness"], one["node_probs"]) for one in found]
+        for image, (boxes, objectness, log_probs) in zip(
+            images, places(self.inner, list(images), threshold, self.most), strict=True
+        ):  # a list, since a stack would keep its size
+            if len(boxes):
+                seen = self.namer(cut(image, boxes, self.crop)).exp()
+                log_probs = settle(log_probs.exp(), seen, self.tree).clamp(min=TINY).log()
+            yield boxes, objectness, log_probs
 
     def _answered(
         self, boxes: Tensor, objectness: Tensor, logits: Tensor, tree_threshold: float, choice: Choice
