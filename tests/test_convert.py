@@ -76,7 +76,8 @@ def test_any_network_is_saved_and_loaded_whole(make, tmp_path):
     assert "/home/me" not in str(read_tensors(path)[1])
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        assert torch.equal(again.raw(image), yolo9000.load(path).raw(image))
+        # the same weights elsewhere in memory may be read by another kernel
+        torch.testing.assert_close(again.raw(image), yolo9000.load(path).raw(image))
     if make is detector:
         with pytest.raises(WordTreeError, match="leave the tree out"):
             yolo9000.load(path, tree=WordTree(["a"], [-1]))

@@ -10,6 +10,7 @@ so any number of missed steps, at whatever rates, is one 3 x 3 matrix. Each row 
 is read, the product of the steps since then is applied. The weights are then those of dense SGD but for rounding.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,6 +22,23 @@ from wordtree.nn import TreeLinear
 WINDOW = 2048  # changes of all rows that are kept apart, two a step; then every row is brought up to date
 CHUNK = 1024  # rows at a time that are
 WEIGHT, MOMENTUM, MEAN = range(3)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+    """`nn.utils.clip_grad_norm_`, gradients by rows among them, whose norm torch 2.11 does not compute.
+
+    Args:
+        parameters: with their gradients, which are made smaller in place.
+        most: the largest norm of all together.
+
+    Returns:
+        The norm that it was, float [].
+    """
+    some = list(parameters)
+    grads = [one.grad for one in some if one.grad is not None]
+    norm = nn.utils.get_total_norm([one.coalesce().values() if one.is_sparse else one for one in grads])
+    nn.utils.clip_grads_with_norm_(some, most, norm)
+    return norm
 
 
 class LazyRows:

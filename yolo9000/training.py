@@ -39,7 +39,7 @@ from .reports import Progress
 from .runfile import RunFile, run_of
 from .runs import CHECKPOINT, FREE, Run, differences, finished_run, tidy
 from .schedule import optimizer_of, rate_of
-from .sparse import RowSGD
+from .sparse import RowSGD, clip_gradients
 from .start import begin, with_hash
 from .stops import Stopped, Stops, stopping
 from .trunks import load_trunk
@@ -373,7 +373,7 @@ class Trainer:
                 (torch.stack(list(of_part.values())).sum() / config.accumulate).backward()
             for key, value in of_part.items():
                 losses[key] = losses.get(key, 0.0) + value.detach() / config.accumulate
-        norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip or math.inf)
+        norm = clip_gradients(module.parameters(), config.clip or math.inf)
         if ranks.any(bool(what := unsound_after(losses, norm, module)))[0]:
             self.kept.put_back()
             raise Unsound(what, losses)
