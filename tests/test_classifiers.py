@@ -15,7 +15,16 @@ from strategies import trees
 from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError, build_tree, label_maps
-from wordtree.nn import Hierarchical, adapt, descend, tree_cross_entropy, tree_log_prob
+from wordtree.nn import (
+    Hierarchical,
+    adapt,
+    climb,
+    descend,
+    expected_cost,
+    majority,
+    tree_cross_entropy,
+    tree_log_prob,
+)
 
 TREE = WordTree(["animal", "plant", "dog", "cat", "poodle", "pug"], [-1, -1, 0, 0, 2, 2])
 OUTPUTS = ("cat", "plant", "poodle", "pug")
@@ -166,6 +175,10 @@ def test_the_genuine_trees_inner_classes_and_imagenets_own_tree():
     nodes, _ = hierarchical.descend(logits, 0.5)
     assert official.names[int(nodes)] == "goose"
     assert official.children(int(nodes))  # it has kinds below, none of them an output
+    sure = hierarchical(torch.eye(1000)[np.isin(hierarchical.nodes, inner)] * 14)  # [119, nodes]
+    wanted = hierarchical.nodes[torch.isin(hierarchical.nodes, torch.from_numpy(inner))]
+    for rule in (majority, expected_cost, lambda log_probs, tree: climb(log_probs, tree, 0.5)):
+        assert torch.equal(rule(sure, official).nodes, wanted)
 
 
 def test_names_that_a_model_carries_are_checked_against_the_tree():

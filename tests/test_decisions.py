@@ -23,6 +23,7 @@ from wordtree.nn import (
     majority,
     most_information,
     pareto,
+    propagate,
     tree_log_prob,
     why,
 )
@@ -80,16 +81,22 @@ def height(node: int, tree: WordTree) -> int:
     return max(len(reference.path(leaf, tree)) for leaf in leaves_below(node, tree)) - len(reference.path(node, tree))
 
 
-def cost(name: str, leaf: int, node: int, tree: WordTree) -> int:
-    above, other = reference.path(leaf, tree), reference.path(node, tree)
+def cost(name: str, truth: int, node: int, tree: WordTree) -> int:
+    above, other = reference.path(truth, tree), reference.path(node, tree)
     common = [step for step in above if step in other]
     if name == "distance":
         return len(above) + len(other) - 2 * len(common)
     return height(common[-1] if common else -1, tree)
 
 
+def own(node: int, row: list[float], tree: WordTree) -> float:
+    """What a node or the root has to itself: Pr less that of its children."""
+    below = sum(math.exp(row[child]) for child in reference.children(node, tree))
+    return math.exp(log_prob_of(node, row)) - below
+
+
 def expected(name: str, node: int, row: list[float], tree: WordTree) -> float:
-    return sum(math.exp(row[leaf]) * cost(name, leaf, node, tree) for leaf in leaves_below(-1, tree))
+    return sum(own(truth, row, tree) * cost(name, truth, node, tree) for truth in range(-1, len(tree)))
 
 
 def held(row: list[float], tree: WordTree, controls: dict[str, object], at: int) -> list[int]:
@@ -152,13 +159,14 @@ def test_the_rules_of_information_equal_the_search_over_all_nodes(tree, seed, co
 
 @given(trees(), seeds, st.booleans(), kinds, st.sampled_from(CONFIDENCES))
 @settings(deadline=None, max_examples=50)
-def test_a_climb_equals_the_walk_up_from_the_likeliest_leaf(tree, seed, coherent, kind, confidence):
+def test_a_climb_equals_the_walk_up_from_the_node_that_has_most_to_itself(tree, seed, coherent, kind, confidence):
     log_probs, controls = drawn(tree, seed, coherent), controls_of(tree, seed, kind)
     found = climb(log_probs, tree, confidence, **controls)
     limit = math.log(confidence) if confidence else -math.inf
     for at, row in enumerate(log_probs.tolist()):
         nodes = held(row, tree, controls, at)
-        node = max(leaves_below(-1, tree), key=lambda leaf: row[leaf])
+        node = max(range(len(tree)), key=lambda one: round(own(one, row, tree), 9))  # a leaf, of a tree's softmax
+        assert not coherent or node in tree.leaves
         while node != -1 and (node not in nodes or row[node] < limit):
             node = int(tree.parents[node])
         assert (found.nodes[at], found.log_probs[at]) == (node, log_prob_of(node, row))
@@ -166,7 +174,7 @@ def test_a_climb_equals_the_walk_up_from_the_likeliest_leaf(tree, seed, coherent
 
 @given(trees(), seeds, st.booleans(), kinds, st.sampled_from(["distance", "height"]))
 @settings(deadline=None, max_examples=60)
-def test_expected_cost_equals_the_sum_over_leaves_for_every_node(tree, seed, coherent, kind, name):
+def test_expected_cost_equals_the_sum_over_all_truths_for_every_node(tree, seed, coherent, kind, name):
     log_probs, controls = drawn(tree, seed, coherent), controls_of(tree, seed, kind)
     found = expected_cost(log_probs, tree, name, **controls)
     for at, row in enumerate(log_probs.tolist()):
@@ -340,6 +348,44 @@ def test_what_cannot_be_is_never_answered(rule):
         == -1
     )
     assert pareto(log_probs, SMALL, allowed=only).nodes.tolist() == [-1]
+
+
+# ---------------------------------------------------------------------- outputs that are inner nodes
+
+
+def test_an_inner_node_that_keeps_its_own_is_answered_as_a_leaf_is():
+    log_probs = torch.tensor([0.95, 0.05, 0.0, 0.0, 0.05, 0.0]).log()  # animal itself, and oak
+    assert {name: int(rule(log_probs, SMALL).nodes) for name, rule in RULES.items() if name != "hedge"} == {
+        "majority": 0,
+        "most_information": 0,
+        "climb": 0,
+        "distance": 0,
+        "height": 0,
+    }
+    partly = torch.tensor([0.9, 0.1, 0.4, 0.05, 0.1, 0.4]).log()  # .45 animal itself, .4 poodle
+    assert [climb(partly, SMALL, at).nodes.tolist() for at in (0.0, 0.5, 0.95)] == [0, 0, -1]
+    assert expected_cost(partly, SMALL).nodes == majority(partly, SMALL).nodes == 0
+    nothing = torch.tensor([0.2, 0.1, 0.2, 0.0, 0.1, 0.2]).log()  # .7 stays at the root
+    assert expected_cost(nothing, SMALL).nodes == majority(nothing, SMALL).nodes == -1
+
+
+@given(trees(), seeds)
+@settings(deadline=None, max_examples=30)
+def test_the_least_expected_distance_ends_the_path_that_is_likelier_than_not_whatever_nodes_have_outputs(tree, seed):
+    random = np.random.RandomState(seed)
+    shares = torch.from_numpy(random.dirichlet(np.full(len(tree) + 1, 0.3), size=5))[:, 1:]  # the first stays above
+    probs = propagate(shares, tree)
+    for node, row in zip(expected_cost(probs.log(), tree).nodes.tolist(), probs.tolist(), strict=True):
+        if min(abs(prob - 0.5) for prob in row) > 1e-9:  # at one half a node and its parent cost the same
+            likelier = [one for one in range(len(tree)) if row[one] > 0.5]
+            assert node == max(likelier, key=lambda one: tree.depths[one], default=-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_rounding_gives_no_inner_node_anything_of_its_own(dtype):
+    tree = random_tree(3000, seed=2, most_children=20)
+    log_probs = tree_log_prob(torch.zeros(1, len(tree)), tree).to(dtype)  # the likeliest leaf has little
+    assert np.isin(climb(log_probs, tree, 0.0).nodes.numpy(), tree.leaves).all()
 
 
 # ---------------------------------------------------------------------- shapes, types, odd trees

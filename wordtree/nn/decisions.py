@@ -29,7 +29,7 @@ from ..tree import ROOT, WordTree
 from .softmax import at_least_float32
 
 COSTS = ("distance", "height")
-_ROUNDING = 1e-2  # a sum of half-precision probabilities may pass 1 by this much in log
+_ROUNDING = 1e-2  # a sum of half-precision probabilities may be off by this much in log
 
 
 class Decisions(NamedTuple):
@@ -98,8 +98,9 @@ def climb(
 ) -> Decisions:
     """From the likeliest leaf upwards to the first candidate with Pr(node) >= confidence.
 
-    The answer is always the likeliest leaf or above it (Goren et al., NeurIPS 2024, "climbing"). Controls and errors
-    as `majority`; the leaf that the climb starts from need not be a candidate itself.
+    The answer is always the likeliest leaf or above it (Goren et al., NeurIPS 2024, "climbing"). An inner node that
+    keeps something to itself (`Hierarchical`) counts as a leaf with what its children do not share. Controls and errors
+    as `majority`; the node that the climb starts from need not be a candidate itself.
 
     Example:
         >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
@@ -110,7 +111,7 @@ def climb(
     values, candidates = _candidates(log_probs, tree, thresholds, allowed, level)
     passed = candidates & (values >= _log(confidence))
     tables = _tables(tree, values.device)
-    column = tables.leaf_columns[values[..., tables.leaf_columns].argmax(-1)]  # [...]
+    column = _own(values, tables)[..., 1:].argmax(-1) + 1  # [...]
     for _ in range(int(tree.depths.max()) + 1):
         column = torch.where(_at(passed, column), column, tables.parent_columns[column])
     return Decisions(column - 1, _at(values, column))
@@ -128,14 +129,15 @@ def expected_cost(
 ) -> Decisions:
     """The node of least expected cost: argmin over nodes of the sum over leaves of Pr(leaf) x D(leaf, node).
 
-    Conditional risk minimisation (Karthik et al., ICLR 2021), over all nodes rather than leaves alone. A cost is a sum
-    of terms down the node's path, each read off the probability below it, so a row takes O(nodes) and no matrix of
-    leaves by leaves is made. Controls and errors as `majority`.
+    Conditional risk minimisation (Karthik et al., ICLR 2021), over all nodes rather than leaves alone. What an inner
+    node or the root keeps to itself (`Hierarchical`) counts there, as a leaf's does. A cost is a sum of terms down the
+    node's path, each read off that step's Pr, so a row takes O(nodes) and no matrix of leaves by leaves is made.
+    Controls and errors as `majority`.
 
     Args:
         cost: D. "distance": edges between leaf and node; unless controlled its answer is the majority's. "height": the
             height of their lowest common ancestor (edges down to its deepest leaf), which a deeper node never raises,
-            so it answers a leaf unless controlled: the leaf whose mistakes are mildest.
+            so it answers as far down as there is any Pr unless controlled: the leaf whose mistakes are mildest.
 
     Example:
         >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
@@ -147,14 +149,11 @@ def expected_cost(
         raise unknown("cost", cost, COSTS)
     values, candidates = _candidates(log_probs, tree, thresholds, allowed, level)
     tables = _tables(tree, values.device)
-    mass = values[..., 1:].reshape(-1, len(tree)).T.exp() * tables.is_leaf[:, None]  # [nodes, rows]
-    for depth in range(len(tables.levels) - 1, 0, -1):  # the probability of the leaves below each node
-        at, above = tables.levels[depth]
-        mass.index_add_(0, above, mass[at])
+    mass = values[..., 1:].reshape(-1, len(tree)).T.exp()  # [nodes, rows]
     # What each step down adds to the expected cost, relative to the root's.
-    if cost == "distance":  # one edge more to the leaves elsewhere, one less to those below
-        step = mass[tables.levels[0][0]].sum(0) - 2 * mass
-    else:  # the common ancestor of the leaves below comes down to this node
+    if cost == "distance":  # one edge more to what is elsewhere, one less to what is at the node or below
+        step = 1 - 2 * mass
+    else:  # the common ancestor with what is at the node or below comes down to this node
         step = -tables.drop.to(mass.dtype)[:, None] * mass
     for at, above in tables.levels[1:]:
         step.index_add_(0, at, step[above])
@@ -426,8 +425,6 @@ class _Tables(NamedTuple):
     leaves_below: Tensor  # int32 [1 + nodes]
     depths: Tensor  # int32 [1 + nodes], -1 for the root
     parent_columns: Tensor  # int64 [1 + nodes], the root its own
-    leaf_columns: Tensor  # int64 [leaves]
-    is_leaf: Tensor  # bool [nodes]
     drop: Tensor  # int64 [nodes], the height of the parent less one's own
     levels: list[tuple[Tensor, Tensor]]  # by depth: its nodes and their parents, int64
     by_information: Tensor  # int64 [1 + nodes], columns from the least information up; of equals the deepest first
@@ -451,8 +448,6 @@ def _tables(tree: WordTree, device: torch.device) -> _Tables:
         put(leaves_below, torch.int32),
         put(depths, torch.int32),
         put(np.append(0, tree.parents + 1)),
-        put(tree.leaves + 1),
-        put(tree.group_below < 0, torch.bool),
         put(heights[tree.parents] - tree.heights),
         [(put(nodes), put(tree.parents[nodes])) for nodes in by_depth],
         put(order),
@@ -526,6 +521,14 @@ def _information(tables: _Tables, dtype: torch.dtype) -> Tensor:
 def _hedged(information: Tensor, values: Tensor, weight: float) -> Tensor:
     """(information + weight) x Pr, less the weight: the same order, and exact near Pr 1 whatever the weight."""
     return information * values.exp() + weight * values.expm1()
+
+
+def _own(values: Tensor, tables: _Tables) -> Tensor:
+    """float [..., 1 + nodes]: log of what each has to itself, Pr less its children's; -inf where that is rounding."""
+    probs = values.exp()
+    below = torch.zeros_like(probs).index_add_(-1, tables.parent_columns[1:], probs[..., 1:])
+    share = 1 - below / probs  # 1 for a leaf, so that leaves are compared as they were given
+    return torch.where(share > _ROUNDING, values + share.log(), -torch.inf)
 
 
 def _most_specific(values: Tensor, candidates: Tensor, tree: WordTree) -> Decisions:
