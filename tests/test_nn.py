@@ -275,6 +275,31 @@ def test_ties_go_to_the_lowest_node():
     assert int(descend(torch.tensor([0.0, 2.0, 1.0, 2.0, 0.0]), FLAT, threshold=0.1)[0]) == 1
 
 
+@pytest.mark.parametrize("rule", ["path", "darknet", "darknet-2018"])
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_a_descent_stops_above_a_group_whose_logits_say_nothing(rule, threshold):
+    nan, inf = float("nan"), float("inf")
+    first = 0 if rule == "darknet-2018" else -1  # its own rule for where no root child passes
+    sure = [9.0, 0.0]  # of "animal"
+    rows = {
+        (nan,) * 6: first,
+        (inf, 0.0, 0.0, 0.0, 0.0, 0.0): first,
+        (-inf, -inf, 0.0, 0.0, 0.0, 0.0): first,
+        (0.0, nan, 9.0, 0.0, 0.0, 0.0): first,
+        (*sure, nan, 0.0, 0.0, 0.0): 0,
+        (*sure, -inf, -inf, 0.0, 0.0): 0,
+        (*sure, 9.0, 0.0, nan, nan): 2,
+        (*sure, 9.0, 0.0, nan, 0.0): 5,  # plant's child is never met
+    }
+    nodes, log_probs = descend(torch.tensor(list(rows)), SMALL, threshold, rule)
+    assert nodes.tolist() == list(rows.values())
+    assert not log_probs.isnan().any()
+    head = TreeLinear(3, SMALL)
+    nodes, log_probs = head.descend(torch.full((2, 3), nan), threshold, rule)
+    assert nodes.tolist() == [first, first]
+    assert not log_probs.isnan().any()
+
+
 def test_descent_keeps_the_shape_of_its_rows():
     x = logits(6, SMALL, seed=8).float()
     nodes, log_probs = descend(x.view(2, 3, -1), SMALL, 0.2)

@@ -114,6 +114,7 @@ def descend(
 
     Returns:
         nodes int64 [...], -1 for the root where nothing passed; log_probs float [...], log Pr(node), 0 at the root.
+        Where the logits of a group hold NaN or inf, or are all -inf, nothing in it passes: the answer stands above it.
 
     Raises:
         WordTreeError: an unknown rule, a threshold outside 0..1, logits that do not fit the tree.
@@ -195,7 +196,11 @@ def _lifted(nodes: Tensor, path: Tensor, index: TreeIndex) -> Walk:
 
 
 def _segment_max(values: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
-    """The largest value of each segment and its node, the lowest on ties. -> float [segments], int64 [segments]."""
+    """The largest value of each segment and its node, the lowest on ties. -> float [segments], int64 [segments].
+
+    NaN, which a softmax makes of NaN, inf or nothing but -inf, is taken for -inf: it equals nothing, itself included.
+    """
+    values = values.masked_fill(values.isnan(), -torch.inf)
     segments = len(asked.segment_row)
     best = values.new_full((segments,), -torch.inf)
     best = best.scatter_reduce(0, asked.segment, values, "amax", include_self=False)
