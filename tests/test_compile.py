@@ -1,5 +1,7 @@
 """torch.compile keeps each function whole, torch.export and ONNX take a head with its probabilities."""
 
+import copy
+import gc
 import subprocess
 import sys
 
@@ -132,6 +134,17 @@ print(f(torch.zeros(2)).exp().tolist())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "[0.5, 0.5]", done.stderr
+
+
+def test_a_compiled_function_outlives_an_equal_copy_of_its_tree():
+    tree = random_tree(30, seed=3)
+    x = torch.randn(2, len(tree))
+    compiled = torch.compile(lambda x: tree_log_prob(x, tree), fullgraph=True, backend="eager")
+    before = compiled(x)
+    twin = copy.deepcopy(tree)
+    del twin
+    gc.collect()
+    assert torch.equal(compiled(x), before)
 
 
 def test_propagation_compiles_into_one_graph():

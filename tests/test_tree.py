@@ -1,6 +1,8 @@
 """WordTree: its order, its walks against slow ones, its errors."""
 
+import copy
 import doctest
+import gc
 import importlib
 import pickle
 
@@ -13,7 +15,7 @@ from oracle import needs_oracle
 from strategies import trees
 
 from wordtree import WordTree, WordTreeError, build_tree
-from wordtree.tree import arrange
+from wordtree.tree import _ALIVE, arrange, tree_of_hash
 
 MODULES = [
     *("build", "check", "edit", "errors", "formats", "graphs", "labels", "plugins"),
@@ -89,6 +91,21 @@ def test_a_tree_survives_pickle_and_cannot_be_changed(tree: WordTree) -> None:
         tree.ids = ()
     with pytest.raises(ValueError, match="read-only"):
         tree.parents[0] = -1
+
+
+@pytest.mark.parametrize("which", ["original", "copy", "middle"])
+def test_a_hash_finds_a_tree_for_as_long_as_one_of_its_equals_lives(which: str) -> None:
+    one = WordTree(["a", "b", which], [-1, -1, 0])
+    hash_ = one.hash
+    family = {"original": one, "copy": copy.deepcopy(one), "middle": pickle.loads(pickle.dumps(one))}
+    del one
+    for name in (which, *(set(family) - {which})):
+        assert tree_of_hash(hash_) in family.values()
+        del family[name]
+        gc.collect()
+    with pytest.raises(WordTreeError, match=f"no tree with the hash {hash_[:12]}"):
+        tree_of_hash(hash_)
+    assert hash_ not in _ALIVE
 
 
 @given(trees())

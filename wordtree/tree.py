@@ -79,7 +79,8 @@ class WordTree:
         digest = hashlib.sha256("\n".join(given_ids).encode())
         digest.update(given_parents.astype("<i8").tobytes())
         self.__dict__["hash"] = digest.hexdigest()
-        _ALIVE[self.hash] = self
+        self.__dict__["_equals"] = _ALIVE.setdefault(self.hash, WeakValueDictionary())
+        self.__dict__["_equals"][id(self)] = self
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a WordTree is frozen: cannot set {name!r}; build a new tree instead")
@@ -336,15 +337,16 @@ def arrange(parent_of: Mapping[str, str | None]) -> tuple[list[str], list[int]]:
     return ids, parents
 
 
-_ALIVE: WeakValueDictionary[str, WordTree] = WeakValueDictionary()
+# By hash, the living trees of that hash by identity: equal trees stand for one another, whichever dies first. Each of
+# them holds what they are kept in, so an entry goes with the last.
+_ALIVE: WeakValueDictionary[str, WeakValueDictionary[int, WordTree]] = WeakValueDictionary()
 
 
 def tree_of_hash(hash: str) -> WordTree:
     """A living tree by its hash: how an operator of torch, which takes text but no tree, is told which one is meant."""
-    try:
-        return _ALIVE[hash]
-    except KeyError:
-        raise WordTreeError(f"no tree with the hash {hash[:12]} in this process; keep the tree you use alive") from None
+    for tree in _ALIVE.get(hash, {}).values():
+        return tree
+    raise WordTreeError(f"no tree with the hash {hash[:12]} in this process; keep the tree you use alive")
 
 
 def checked_nodes(tree: WordTree, nodes: ArrayLike) -> NDArray[np.int64]:
