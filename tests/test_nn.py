@@ -1,6 +1,7 @@
 """The hierarchy in torch: functions equal the loop over groups and paths, lean forms equal the dense one."""
 
 import functools
+import tracemalloc
 
 import numpy as np
 import oracle
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from wordtree import WordTree, WordTreeError
 from wordtree.nn import TreeLinear, descend, tree_cross_entropy, tree_log_prob, tree_log_softmax
-from wordtree.nn.index import ask_paths, tree_index
+from wordtree.nn.index import ask_paths, restrict, tree_index
 from wordtree.nn.softmax import segment_logsumexp
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64 by two routes
@@ -431,6 +432,8 @@ def test_log_probabilities_where_asked_equal_the_dense_ones_with_gradients(make,
 
     some = random.choice(len(tree), size=20, replace=True).tolist()  # twice the same node is allowed
     agree(head.log_probs_of(x, some, copy), mine[:, some])
+    with_root = torch.cat((mine, torch.zeros_like(mine[:, :1])), 1)  # at -1, the root
+    agree(head.log_probs_of(x, [-1, *some, -1], copy), with_root[:, [-1, *some, -1]])
 
     cells = x.view(3, 4, 5)
     wanted = dense.view(3, 4, copies, -1).gather(3, nodes[:3].clamp(min=0).view(3, 1, 1, 1).expand(3, 4, copies, 1))
@@ -465,6 +468,19 @@ def test_only_the_groups_on_the_path_are_asked_for():
     ]  # fmt: skip
     assert members.tolist() == [0, 2, 5, 1]
     assert segment_logsumexp(torch.zeros(7), asked).exp().tolist() == pytest.approx([2, 2, 1, 2])
+
+
+def test_the_part_of_a_tree_that_decides_all_nodes_is_found_in_little_memory():
+    tree = random_tree(4000, seed=5)
+    every = tuple(range(len(tree)))
+    restrict.cache_clear()
+    tracemalloc.start()
+    columns, part, places = restrict(tree, every)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert columns == places == every
+    assert part == tree
+    assert peak < len(tree) ** 2 / 4  # a flag for each pair of nodes would be four times that
 
 
 def test_a_head_without_rows_gives_nothing_and_a_loss_of_zero():
@@ -525,6 +541,8 @@ def test_a_head_under_autocast_agrees_with_full_precision(dtype):
         (lambda: descend(torch.zeros(6), SMALL, threshold=1.5), ["1.5", "0 to 1"]),
         (lambda: descend(torch.zeros(6), SMALL, rule="drknet"), ["'drknet'", "did you mean 'darknet'", "path"]),
         (lambda: TreeLinear(3, SMALL).loss(torch.zeros(1, 3), torch.tensor([9])), ["9", "0 to 5"]),
+        (lambda: TreeLinear(3, SMALL).log_probs_of(torch.zeros(1, 3), [1, 6]), ["1 to 6", "0 to 5"]),
+        (lambda: TreeLinear(3, SMALL).log_probs_of(torch.zeros(1, 3), [-2]), ["-2", "0 to 5"]),
         (lambda: TreeLinear(3, SMALL, copies=2).loss(torch.zeros(1, 3), torch.tensor([1])), ["no copy", "2", "copy="]),
     ],
 )

@@ -45,6 +45,9 @@ def test_propagate_marks_the_path(tree: WordTree, data: st.DataObject) -> None:
     for row, node in zip(marks, nodes, strict=True):
         assert np.flatnonzero(row).tolist() == sorted(slow_path(tree, node))
     assert np.array_equal(tree.propagate(np.array(nodes)[None, :, None]), marks[None, :, None])
+    assert np.array_equal(tree.on_paths(nodes), marks.any(0))
+    assert np.array_equal(tree.on_paths(np.array(nodes)[None, :, None]), marks.any(0))
+    assert not tree.on_paths([]).any()
 
 
 @given(trees(), st.data())
@@ -161,6 +164,8 @@ def test_walks_refuse_nodes_that_are_not_there() -> None:
     tree = WordTree(["a", "b"], [-1, 0])
     with pytest.raises(WordTreeError, match="nodes from 0 to 2 given; this tree has nodes 0 to 1"):
         tree.propagate([0, 2])
+    with pytest.raises(WordTreeError, match="nodes from 0 to 2 given; this tree has nodes 0 to 1"):
+        tree.on_paths([0, 2])
     with pytest.raises(WordTreeError, match="nodes from -2 to -2 given"):
         tree.common([0, 1], -2)
     with pytest.raises(WordTreeError, match="nodes of type float64 given; nodes are whole numbers, 0 to 1 here"):

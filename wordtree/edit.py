@@ -92,12 +92,7 @@ def restrict(tree: WordTree, nodes: ArrayLike, collapse: bool = False) -> tuple[
         >>> restrict(tree, [tree.find("poodle"), tree.find("animal")], collapse=True)[0].ids
         ('animal', 'poodle')
     """
-    asked = _marks(tree, nodes)
-    keep, at = asked.copy(), np.flatnonzero(asked)
-    while at.size:  # one level up at a time, all nodes at once
-        keep[at] = True
-        at = tree.parents[at]
-        at = at[at >= 0]
+    asked, keep = _marks(tree, nodes), tree.on_paths(nodes)
     parents, place = tree.parents, np.arange(len(tree))
     if collapse:
         inner = tree.parents[keep & (tree.parents >= 0)]

@@ -247,13 +247,7 @@ class LabelMap:
             >>> [tree.names[node] for node in np.flatnonzero(~pets.known(tree))]
             ['penguin']
         """
-        marks = np.zeros(len(tree), dtype=bool)
-        at = self.nodes_on(tree)
-        while at.size:  # one level up at a time, all labels at once
-            marks[at] = True
-            at = tree.parents[at]
-            at = at[at >= 0]
-        return marks
+        return tree.on_paths(self.nodes_on(tree))
 
 
 def label_maps() -> Offered[LabelMap]:

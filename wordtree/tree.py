@@ -280,6 +280,23 @@ class WordTree:
             flat = np.where(inside, self.parents[flat], ROOT)
         return marks.reshape(*at.shape, len(self))
 
+    def on_paths(self, nodes: ArrayLike) -> NDArray[np.bool_]:
+        """bool [nodes]: True at those given and at all above them; `propagate` of all labels together.
+
+        Args:
+            nodes: int [...], nodes; -1 (the root) marks nothing.
+
+        Example:
+            >>> WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0]).on_paths([1, 2]).tolist()
+            [True, True, True, False]
+        """
+        marks = np.zeros(len(self), dtype=bool)
+        at = checked_nodes(self, nodes).reshape(-1)
+        while (at := at[at >= 0]).size:  # one level up at a time, all nodes at once
+            marks[at] = True
+            at = self.parents[at]
+        return marks
+
     # ------------------------------------------------------------------ in and out
 
     def to_networkx(self) -> networkx.DiGraph[str]:

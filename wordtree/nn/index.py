@@ -135,13 +135,14 @@ def restrict(tree: WordTree, nodes: tuple[int, ...]) -> tuple[tuple[int, ...], W
     """The part of a tree that decides the probabilities of `nodes`: every group on their paths, whole.
 
     Returns:
-        the columns kept (nodes of `tree`, ascending), the part as a tree, and where each of `nodes` stands in it.
+        the columns kept (nodes of `tree`, ascending), the part as a tree, and where each of `nodes` stands in it, -1
+        for the root.
     """
-    on_path = np.flatnonzero(tree.propagate(np.asarray(nodes, dtype=np.int64)).any(0)) if nodes else np.zeros(0, int)
+    on_path = np.flatnonzero(tree.on_paths(nodes))
     groups = np.unique(tree.group_of[on_path]) if len(on_path) else np.zeros(1, int)
     columns = np.flatnonzero(np.isin(tree.group_of, groups))
-    place = np.full(len(tree), -1, dtype=np.int64)
+    place = np.full(len(tree) + 1, -1, dtype=np.int64)  # the root's last, where node -1 finds it
     place[columns] = np.arange(len(columns))
     above = tree.parents[columns]
-    part = WordTree((tree.ids[c] for c in columns), np.where(above >= 0, place[above], -1))
+    part = WordTree((tree.ids[c] for c in columns), place[above])
     return tuple(columns.tolist()), part, tuple(place[list(nodes)].tolist())

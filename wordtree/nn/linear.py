@@ -215,11 +215,14 @@ class TreeLinear(nn.Module):
 
         Args:
             x: float [rows, features].
-            nodes: the nodes wanted, the same for every row.
+            nodes: the nodes wanted, the same for every row; -1, the root, has log-probability 0.
             copy: int64 [rows], which copy reads each row.
 
         Returns:
             float [rows, len(nodes)].
+
+        Raises:
+            WordTreeError: a node that is not on the tree.
         """
         self._check_copy(copy)
         columns, part, places = restrict(self.tree, tuple(nodes))
@@ -230,7 +233,8 @@ class TreeLinear(nn.Module):
             self.refresh(at + one * len(self.tree))
             mine = which == one
             logits = nn.functional.linear(x[mine], self.weight[one, at].to(x.dtype), self.bias[one, at].to(x.dtype))
-            out[mine] = tree_log_prob(at_least_float32(logits), part)[:, list(places)].to(out.dtype)
+            found = nn.functional.pad(tree_log_prob(at_least_float32(logits), part), (0, 1))  # the root last, at -1
+            out[mine] = found[:, list(places)].to(out.dtype)
         return out
 
     def _check_copy(self, copy: Tensor | None) -> None:
