@@ -185,6 +185,23 @@ def test_what_is_suppressed_suppresses_nothing():
     assert kept.tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_boxes_too_large_for_half_precision_still_suppress(dtype):
+    boxes = torch.tensor([[0.0, 0, 400, 400], [0, 0, 400, 400]], dtype=dtype)
+    assert suppress_relatives(boxes, torch.tensor([0.9, 0.8]), torch.tensor([DOG, POODLE]), SMALL).tolist() == [0]
+
+
+def test_images_may_have_any_numbers_in_any_order():
+    random = np.random.RandomState(0)
+    boxes = torch.from_numpy(random.rand(40, 4)).cumsum(1)
+    scores, nodes = torch.from_numpy(random.rand(40)), torch.from_numpy(random.randint(0, len(SMALL), 40))
+    place = torch.from_numpy(random.randint(0, 3, 40))
+    few = suppress_relatives(boxes, scores, nodes, SMALL, image=place)
+    many = suppress_relatives(boxes, scores, nodes, SMALL, image=torch.tensor([-7, 580_000, 2**60])[place])
+    assert few.tolist() == many.tolist()  # and no row for each number between
+    assert len(few) < 40
+
+
 def test_suppression_of_nothing_is_nothing():
     assert suppress_relatives(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), SMALL).tolist() == []
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..tree import WordTree
 from .index import Spans, tree_index, tree_spans
+from .softmax import at_least_float32
 
 PAIRS = 2**22  # of boxes, compared at a time
 
@@ -23,10 +24,10 @@ def suppress_relatives(
         nodes: int64 [n], -1 for the root.
         tree: the tree of the nodes.
         iou: an overlap above this suppresses.
-        image: int64 [n], which image each is of, ascending; one image where left out.
+        image: int64 [n], which image each is of, any numbers; one image where left out.
 
     Returns:
-        int64 [kept]: what is kept, image by image, best first.
+        int64 [kept]: what is kept, image by image in ascending order, best first.
 
     Example:
         >>> tree = WordTree(["dog", "cat", "poodle"], [-1, -1, 0])
@@ -42,7 +43,8 @@ def suppress_relatives(
     order = torch.argsort(depth, descending=True, stable=True)
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
     order = order[torch.argsort(image[order], stable=True)]
-    image, place = image[order], rank(image[order])
+    image = image[order].unique_consecutive(return_inverse=True)[1]  # 0, 1, ...: a table has a row an image
+    place = rank(image)
     images, most = torch.stack((image[-1], place.max())).add(1).tolist()
     rows = order.new_full((images, most), -1)  # [images, most], each image's boxes, best first, then -1
     rows[image, place] = order
@@ -65,8 +67,11 @@ def _relatives_kept(boxes: Tensor, nodes: Tensor, there: Tensor, spans: Spans, i
 
 
 def pair_iou(boxes: Tensor) -> Tensor:
-    """IoU of each pair of xyxy boxes: float [..., n, 4] -> [..., n, n]; nan for two boxes of no area."""
-    left, top, right, bottom = boxes.unbind(-1)
+    """IoU of each pair of xyxy boxes: float [..., n, 4] -> [..., n, n]; nan for two boxes of no area.
+
+    Half precision, in which a box of 256 x 256 is too large, gives float32.
+    """
+    left, top, right, bottom = at_least_float32(boxes).unbind(-1)
     area = (right - left) * (bottom - top)
     overlap = _shared(left, right).mul_(_shared(top, bottom))
     return overlap / (area[..., :, None] + area[..., None, :]).sub_(overlap)
