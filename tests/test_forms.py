@@ -331,6 +331,22 @@ def test_products_one_by_one_and_the_whole_matrix_agree(dtype, monkeypatch):
             ["soft targets", "label_smoothing", "int64"],
         ),
         (lambda: tree_cross_entropy(torch.zeros(1, 6), torch.zeros(1, 5), SMALL), ["(1, 5)", "6"]),
+        (lambda: tree_cross_entropy(torch.zeros(8, 6), torch.zeros(6), SMALL), ["(6,)", "(8, 6)", "[8, 6]"]),
+        (lambda: tree_cross_entropy(torch.zeros(1, 6), torch.zeros(8, 6), SMALL), ["(8, 6)", "(1, 6)", "[1, 6]"]),
+        (lambda: tree_cross_entropy(torch.zeros(8, 6), torch.zeros(1, 6), SMALL), ["(1, 6)", "(8, 6)", "[8, 6]"]),
+        (
+            lambda: tree_cross_entropy(torch.zeros(8, 3), torch.zeros(1, 6), SMALL, form="leaf"),
+            ["(1, 6)", "(8, 3)", "[8, 6]"],
+        ),
+        (lambda: tree_cross_entropy(torch.zeros(8, 6), torch.zeros(8, 6), SMALL, form="leaf"), ["(8, 6)", "3 leaves"]),
+        (
+            lambda: tree_cross_entropy(torch.zeros(2, 6, 4), torch.zeros(2, 6, 1), SMALL, dim=1),
+            ["(2, 6, 1)", "[2, 6, 4]"],
+        ),
+        (
+            lambda: tree_cross_entropy(torch.zeros(1, 6), torch.zeros(1, 6), SMALL, weight=torch.ones(1)),
+            ["weight of shape (1,)", "[6]"],
+        ),
         (lambda: propagate(torch.zeros(5), SMALL), ["(5,)", "6"]),
         (lambda: tree_cross_entropy(torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64), SMALL, dim=0), ["(6, 4)"]),
     ],

@@ -206,7 +206,16 @@ def _soft(
     form: str,
 ) -> Tensor:
     """-sum over nodes of (the share of labels at or below) * log Pr(node | parent)."""
-    check_nodes(targets, len(tree), dim)
+    wanted, what = (len(tree), "nodes") if form == "conditional" else (len(tree.leaves), "leaves")
+    check_nodes(logits, wanted, dim, what)
+    shape = list(logits.shape)
+    shape[dim] = len(tree)
+    if list(targets.shape) != shape:
+        raise WordTreeError(
+            f"soft targets {tuple(targets.shape)} for logits {tuple(logits.shape)}; give each row a share of every "
+            f"node, {shape}"
+        )
+    _check_weight(weight, tree)
     if known is not None or label_smoothing or focal:
         raise WordTreeError("soft targets with known, label_smoothing or focal; give targets as nodes for those, int64")
     if form == "leaf":
@@ -278,8 +287,7 @@ def check_arguments(
     nodes = (len(tree),)
     if known is not None and known.shape not in (nodes, full or (*targets.shape, *nodes)):
         raise WordTreeError(f"known of shape {tuple(known.shape)}; give bool [{len(tree)}], or one row a target")
-    if weight is not None and weight.shape != nodes:
-        raise WordTreeError(f"weight of shape {tuple(weight.shape)}; give one a node, float [{len(tree)}]")
+    _check_weight(weight, tree)
     if not 0.0 <= label_smoothing <= 1.0:
         raise WordTreeError(f"label_smoothing of {label_smoothing}; it is a share, 0 to 1")
     if not focal >= 0.0:
@@ -289,6 +297,11 @@ def check_arguments(
     low, high = int(targets.min()), int(targets.max())
     if low < -1 or high >= len(tree):
         raise WordTreeError(f"targets from {low} to {high}; {tree} has nodes 0 to {len(tree) - 1}, and -1 for the root")
+
+
+def _check_weight(weight: Tensor | None, tree: WordTree) -> None:
+    if weight is not None and weight.shape != (len(tree),):
+        raise WordTreeError(f"weight of shape {tuple(weight.shape)}; give one a node, float [{len(tree)}]")
 
 
 class _Take(torch.autograd.Function):
