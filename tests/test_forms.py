@@ -268,6 +268,38 @@ def test_a_descent_takes_log_probabilities_of_either_form(tree, seed, threshold)
             torch.testing.assert_close(log_probs[row], absolute[row, node], rtol=1e-8, atol=1e-8)
 
 
+@given(trees(), seeds)
+@settings(deadline=None, max_examples=25)
+def test_gradients_in_the_leaf_form_are_right_with_leaves_masked_away_too(tree, seed):
+    random = np.random.RandomState(seed)
+    x = torch.from_numpy(random.randn(2, len(tree.leaves)))
+    weights = torch.from_numpy(random.randn(2, len(tree)))
+    assert torch.autograd.gradcheck(lambda x: tree_log_prob(x, tree, form="leaf"), x.requires_grad_())
+    gone = torch.from_numpy(random.rand(len(tree.leaves)) < 0.4)
+    if gone.all():
+        return
+    masked = x.detach().masked_fill(gone, -torch.inf).requires_grad_()
+    probs = tree_log_prob(masked, tree, form="leaf").exp()  # a sum of a softmax's, by torch's own rules
+    leaves = torch.from_numpy(tree.leaves.copy())
+    slow = masked.softmax(-1) @ torch.from_numpy(tree.propagate(leaves.numpy())).double()
+    one, other = (torch.autograd.grad((values * weights).sum(), masked)[0] for values in (probs, slow))
+    torch.testing.assert_close(probs, slow, **EXACT)
+    torch.testing.assert_close(one, other, **EXACT)
+
+
+@pytest.mark.parametrize("form", ["conditional", "leaf"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32_and_rounded_once(form, dtype):
+    tree = random_tree(600, seed=1)
+    wide = torch.randn(20, len(tree) if form == "conditional" else len(tree.leaves)) * 5
+    half = wide.to(dtype).requires_grad_()
+    found = tree_log_prob(half, tree, form=form)
+    assert torch.equal(found, tree_log_prob(half.detach().float(), tree, form=form).to(dtype))
+    (gradient,) = torch.autograd.grad(found.float().sum(), half)
+    assert gradient.dtype == dtype
+    assert torch.isfinite(gradient).all()
+
+
 def test_leaf_probabilities_far_below_a_float_do_not_underflow():
     x = torch.tensor([[0.0, -500.0, -900.0]])  # cat, oak, poodle
     found = tree_log_prob(x, SMALL, form="leaf")[0]

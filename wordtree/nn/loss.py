@@ -234,7 +234,11 @@ def _leaf_nll(
 ) -> Tensor:
     """-log Pr(target) [rows] where Pr is a sum over leaves."""
     rows = targets.reshape(-1)
-    leaves, place, first, last = leaf_spans(tree, logits.device)
+    if torch.compiler.is_dynamo_compiling():
+        spans = torch.ops.wordtree.leaf_spans(logits, tree.hash)
+    else:  # an export would leave tables without values in the cache
+        spans = (leaf_spans.__wrapped__ if torch.compiler.is_exporting() else leaf_spans)(tree, logits.device)
+    leaves, place, first, last = spans
     flat = at_least_float32(logits).movedim(dim, -1).reshape(len(rows), len(leaves))
     at = rows.clamp(min=0)[:, None]
     mine = (place >= first[at]) & (place <= last[at])  # [rows, leaves] the leaves below each target

@@ -43,6 +43,24 @@ def _sum_up(values: Tensor, tree: str, dim: int) -> Tensor:
     return softmax.sum_up_(values.clone(memory_format=torch.contiguous_format), tree_of_hash(tree), dim)
 
 
+@custom_op("wordtree::leaf_log_prob", mutates_args=())
+def _leaf_log_prob(logits: Tensor, tree: str, dim: int) -> Tensor:
+    own = tree_of_hash(tree)
+    softmax.check_nodes(logits, len(own.leaves), dim, "leaves")
+    return softmax.leaf_log_prob(logits, own, dim, softmax._owned).contiguous()
+
+
+@custom_op("wordtree::leaf_log_prob_backward", mutates_args=())
+def _leaf_log_prob_backward(grad: Tensor, out: Tensor, tree: str, dim: int) -> Tensor:
+    return softmax.leaf_log_prob_backward(grad, out, tree_of_hash(tree), dim).contiguous()
+
+
+@custom_op("wordtree::leaf_spans", mutates_args=())
+def _leaf_spans(like: Tensor, tree: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    leaves, place, first, last = softmax.leaf_spans(tree_of_hash(tree), like.device)
+    return leaves.clone(), place.clone(), first.clone(), last.clone()  # what a graph is given it may write over
+
+
 @_log_softmax.register_fake
 def _(logits: Tensor, tree: str, dim: int) -> Tensor:
     return logits.new_empty(logits.shape)
@@ -59,6 +77,30 @@ def _(values: Tensor, tree: str, dim: int) -> Tensor:
     return values.new_empty(values.shape)
 
 
+def _resized(values: Tensor, dim: int, count: int) -> Tensor:
+    """Like `values`, contiguous, with `count` at `dim`."""
+    shape = list(values.shape)
+    shape[dim] = count
+    return values.new_empty(shape)
+
+
+@_leaf_log_prob.register_fake
+def _(logits: Tensor, tree: str, dim: int) -> Tensor:
+    return _resized(logits, dim, len(tree_of_hash(tree)))
+
+
+@_leaf_log_prob_backward.register_fake
+def _(grad: Tensor, out: Tensor, tree: str, dim: int) -> Tensor:
+    return _resized(out, dim, len(tree_of_hash(tree).leaves))
+
+
+@_leaf_spans.register_fake
+def _(like: Tensor, tree: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    own = tree_of_hash(tree)
+    leaves, nodes = like.new_empty(len(own.leaves), dtype=torch.int64), like.new_empty(len(own), dtype=torch.int64)
+    return leaves, torch.empty_like(leaves), nodes, torch.empty_like(nodes)
+
+
 def _keep_out(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(output)
     ctx.rest = inputs[1:]
@@ -70,6 +112,10 @@ def _keep_rest(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 _log_softmax.register_autograd(
     lambda ctx, grad: (_log_softmax_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None), setup_context=_keep_out
+)
+_leaf_log_prob.register_autograd(
+    lambda ctx, grad: (_leaf_log_prob_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None),
+    setup_context=_keep_out,
 )
 _sum_down.register_autograd(lambda ctx, grad: (_sum_up(grad, *ctx.rest), None, None), setup_context=_keep_rest)
 _sum_up.register_autograd(lambda ctx, grad: (_sum_down(grad, *ctx.rest), None, None), setup_context=_keep_rest)

@@ -8,6 +8,7 @@ in one softmax, and a node's probability is the sum over the leaves below it (Va
 multiple operating points, NeurIPS 2022).
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ def tree_log_prob(logits: Tensor, tree: WordTree, dim: int = -1, form: str = "co
             a node has the sum of the leaves below it.
 
     Returns:
-        float [..., nodes], with the nodes at `dim`.
+        float [..., nodes], with the nodes at `dim`. Half precision is summed in float32 and rounded once, at the end.
 
     Raises:
         WordTreeError: an unknown form, or a dimension of another length.
@@ -76,10 +77,13 @@ def tree_log_prob(logits: Tensor, tree: WordTree, dim: int = -1, form: str = "co
         >>> tree_log_prob(torch.zeros(3), tree, form="leaf").exp()  # plant, dog, cat
         tensor([0.6667, 0.3333, 0.3333, 0.3333])
     """
-    if form == "leaf":
-        return _leaf_log_prob(logits, tree, dim)
-    if form != "conditional":
+    if form not in FORMS:
         raise unknown("form", form, FORMS)
+    of = _leaf_log_prob if form == "leaf" else _conditional_log_prob
+    return of(at_least_float32(logits), tree, dim).to(logits.dtype)
+
+
+def _conditional_log_prob(logits: Tensor, tree: WordTree, dim: int) -> Tensor:
     conditional = tree_log_softmax(logits, tree, dim)
     if torch.compiler.is_dynamo_compiling():
         return torch.ops.wordtree.sum_down(conditional, tree.hash, dim)  # type: ignore[no-any-return]
@@ -157,6 +161,9 @@ class Block(NamedTuple):
 
     nodes: Tensor  # int64 [size * groups]
     shape: tuple[int, int]  # size, groups
+
+
+Owned = tuple[tuple[Block, Tensor], ...]  # groups from the deepest up, and the nodes that own them
 
 
 class Level(NamedTuple):
@@ -251,7 +258,7 @@ def _levels_for(values: Tensor, tree: WordTree, dim: int) -> tuple[Level, ...]:
     return _levels(tree, values.device, _most(values, dim))
 
 
-def _owned_for(values: Tensor, tree: WordTree, dim: int) -> tuple[tuple[Block, Tensor], ...]:
+def _owned_for(values: Tensor, tree: WordTree, dim: int) -> Owned:
     return _owned(tree, values.device, _most(values, dim))
 
 
@@ -282,7 +289,7 @@ def _levels(tree: WordTree, device: torch.device, most: int) -> tuple[Level, ...
 
 
 @lru_cache(maxsize=64)
-def _owned(tree: WordTree, device: torch.device, most: int) -> tuple[tuple[Block, Tensor], ...]:
+def _owned(tree: WordTree, device: torch.device, most: int) -> Owned:
     """The groups below each depth, deepest first, by size; with the nodes that own them."""
     owner = tree.parents[tree.group_start]
     depth = np.where(owner >= 0, tree.depths[owner], -1)
@@ -308,14 +315,49 @@ def _cut(items: np.ndarray, most: int) -> list[np.ndarray]:
 
 
 def _leaf_log_prob(logits: Tensor, tree: WordTree, dim: int) -> Tensor:
+    if torch.compiler.is_dynamo_compiling():
+        return torch.ops.wordtree.leaf_log_prob(logits, tree.hash, dim)  # type: ignore[no-any-return]
     check_nodes(logits, len(tree.leaves), dim, "leaves")
+    if torch.compiler.is_exporting():
+        return leaf_log_prob(logits, tree, dim, _owned.__wrapped__)
+    return _LeafLogProb.apply(logits, tree, dim)  # type: ignore[no-any-return]
+
+
+def leaf_log_prob(logits: Tensor, tree: WordTree, dim: int, owned: Callable[..., Owned]) -> Tensor:
+    """The forward pass. owned: `_owned`, or what makes its table afresh: an export's would have no values to keep."""
     leaves = logits.movedim(dim, 0).log_softmax(0)  # [leaves, ...]
     nodes = leaves.new_zeros(len(tree), *leaves.shape[1:])
-    nodes = nodes.index_copy(0, torch.tensor(tree.leaves, device=logits.device), leaves)
-    for block, owners in _owned(tree, logits.device, 2**62):
+    nodes.index_copy_(0, torch.tensor(tree.leaves, device=logits.device), leaves)
+    for block, owners in owned(tree, logits.device, 2**62):
         below = nodes.index_select(0, block.nodes).unflatten(0, block.shape).logsumexp(0)
-        nodes = nodes.index_copy(0, owners, below)
+        nodes.index_copy_(0, owners, below)
     return nodes.movedim(0, dim)
+
+
+def leaf_log_prob_backward(grad: Tensor, out: Tensor, tree: WordTree, dim: int) -> Tensor:
+    """The gradient of the logits: each node hands its own to its children by their share of it, then a softmax's."""
+    nodes, back = out.movedim(dim, 0), grad.movedim(dim, 0).clone()
+    for level in _levels(tree, out.device, 2**62):
+        share = (nodes[level.nodes] - nodes[level.parents]).exp_()
+        share.masked_fill_(nodes[level.parents] == -torch.inf, 0.0)  # masked leaves alone: nothing to share
+        back.index_add_(0, level.nodes, share.mul_(back[level.parents]))
+    leaves = torch.tensor(tree.leaves, device=out.device)
+    of_leaves = back[leaves]
+    return (of_leaves - nodes[leaves].exp() * of_leaves.sum(0)).movedim(0, dim)
+
+
+class _LeafLogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tree: WordTree, dim: int) -> Tensor:
+        out = leaf_log_prob(logits, tree, dim, _owned)
+        ctx.save_for_backward(out)
+        ctx.rest = tree, dim
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return leaf_log_prob_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None
 
 
 @lru_cache(maxsize=32)
