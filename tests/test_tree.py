@@ -127,6 +127,8 @@ def test_the_hash_knows_ids_and_parents(tree: WordTree) -> None:
     [
         ([], [], "without nodes; give at least one label"),
         (["a"], [-1, 0], "1 ids, parents of shape"),
+        (["a", "b"], [-1, 0.9], "parents of type float64 given; a parent is a whole number"),
+        (["a", "b"], [None, "a"], "parents of type object given; a parent is a whole number"),
         (["a", "a"], [-1, -1], "id 'a' stands at two nodes"),
         (["a", "b"], [1, -1], "node 0 .a. has parent 1; a parent stands before its child"),
         (["a", "b"], [-1, -2], "node 1 .b. has parent -2"),
@@ -160,6 +162,12 @@ def test_find_takes_id_name_synonym_and_synset_name() -> None:
         tree.find("penguin")  # a noun, but none of this tree
 
 
+def test_find_takes_spaces_and_underscores_for_one_another() -> None:
+    tree = WordTree(["n1", "n2", "n3"], [-1, -1, -1], ["stop_sign", "traffic light", "Fire_hydrant"])
+    for node, name in enumerate(["stop sign", "traffic light", "fire hydrant"]):
+        assert tree.find(name) == tree.find(name.replace(" ", "_")) == tree.find(name.upper()) == node
+
+
 def test_walks_refuse_nodes_that_are_not_there() -> None:
     tree = WordTree(["a", "b"], [-1, 0])
     with pytest.raises(WordTreeError, match="nodes from 0 to 2 given; this tree has nodes 0 to 1"):
@@ -168,6 +176,16 @@ def test_walks_refuse_nodes_that_are_not_there() -> None:
         tree.on_paths([0, 2])
     with pytest.raises(WordTreeError, match="nodes from -2 to -2 given"):
         tree.common([0, 1], -2)
+    for node in (-2, 2, np.int64(99)):
+        for ask in (tree.path, tree.children):
+            with pytest.raises(WordTreeError, match=rf"node {node} given; this tree has nodes 0 to 1, and -1 for the"):
+                ask(node)
+        for a, b in ((node, 1), (1, node), ([0, node], [1, 1])):
+            with pytest.raises(WordTreeError, match=rf"nodes from .*{node}.* given; this tree has nodes 0 to 1"):
+                tree.is_ancestor(a, b)
+    with pytest.raises(WordTreeError, match=r"node 0\.5 given; a node is a whole number, 0 to 1 here"):
+        tree.path(0.5)
+    assert tree.path(np.int32(1)) == tree.path(np.array(1)) == (0, 1)
     with pytest.raises(WordTreeError, match="nodes of type float64 given; nodes are whole numbers, 0 to 1 here"):
         tree.common(0.5, 1)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakValueDictionary
@@ -64,7 +65,12 @@ class WordTree:
         report: Report | None = None,
     ) -> None:
         given_ids = tuple(ids)
-        given_parents = np.array(parents, dtype=np.int64)
+        given_parents = np.array(parents)
+        if given_parents.size and given_parents.dtype.kind not in "iu":
+            raise WordTreeError(
+                f"parents of type {given_parents.dtype} given; a parent is a whole number: a node, or -1"
+            )
+        given_parents = given_parents.astype(np.int64, copy=False)
         given_names = given_ids if names is None else tuple(names)
         _check(given_ids, given_parents, given_names)
         given_parents.flags.writeable = False
@@ -177,7 +183,7 @@ class WordTree:
     def _nodes_of_name(self) -> dict[str, list[int]]:
         nodes: dict[str, list[int]] = {}
         for node, name in enumerate(self.names):
-            nodes.setdefault(name.casefold(), []).append(node)
+            nodes.setdefault(_plain(name), []).append(node)
         return nodes
 
     # ------------------------------------------------------------------ questions
@@ -196,7 +202,7 @@ class WordTree:
         """
         if text in self._node_of_id:
             return self._node_of_id[text]
-        nodes = self._nodes_of_name.get(text.replace("_", " ").casefold(), [])
+        nodes = self._nodes_of_name.get(_plain(text), [])
         if not nodes:
             from .wordnet import candidates  # only a name that is no node's own needs the word list
 
@@ -209,15 +215,20 @@ class WordTree:
         raise unknown("node", text, dict.fromkeys(self.names))
 
     def path(self, node: int) -> tuple[int, ...]:
-        """The nodes from the root child down to `node`, itself included; empty for -1, the root."""
-        steps = []
+        """The nodes from the root child down to `node`, itself included; empty for -1, the root.
+
+        Raises:
+            WordTreeError: a node that is not on the tree; as `children` and `is_ancestor` do.
+        """
+        node, steps = _checked_node(self, node), []
         while node >= 0:
-            steps.append(int(node))
+            steps.append(node)
             node = int(self.parents[node])
         return tuple(reversed(steps))
 
     def children(self, node: int = ROOT) -> tuple[int, ...]:
         """The children of a node, ascending; of the root for -1; empty for a leaf."""
+        node = _checked_node(self, node)
         group = 0 if node == ROOT else int(self.group_below[node])
         if group < 0:
             return ()
@@ -255,7 +266,7 @@ class WordTree:
 
     def is_ancestor(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.bool_]:
         """bool, broadcast over the two: `a` lies strictly above `b`."""
-        upper, lower = np.broadcast_arrays(np.asarray(a), np.asarray(b))
+        upper, lower = np.broadcast_arrays(checked_nodes(self, a), checked_nodes(self, b))
         above = np.where(lower >= 0, self.parents[lower], ROOT)
         found = np.zeros(upper.shape, dtype=bool)
         while (above >= 0).any():
@@ -380,10 +391,26 @@ def checked_nodes(tree: WordTree, nodes: ArrayLike) -> NDArray[np.int64]:
     return at.astype(np.int64)
 
 
+def _checked_node(tree: WordTree, node: int) -> int:
+    """`checked_nodes` of one node, quick enough for a loop."""
+    try:
+        at = index(node)
+    except TypeError:
+        raise WordTreeError(f"node {node!r} given; a node is a whole number, 0 to {len(tree) - 1} here") from None
+    if not ROOT <= at < len(tree):
+        raise WordTreeError(f"node {at} given; this tree has nodes 0 to {len(tree) - 1}, and -1 for the root")
+    return at
+
+
 def _rebuild(
     ids: tuple[str, ...], parents: NDArray[np.int64], names: tuple[str, ...], root_name: str, report: Report | None
 ) -> WordTree:
     return WordTree(ids, parents, names, root_name=root_name, report=report)
+
+
+def _plain(name: str) -> str:
+    """A name as `find` compares it: no matter its case, and whether its words are joined by spaces or underscores."""
+    return name.replace("_", " ").casefold()
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
