@@ -13,7 +13,6 @@ from wordtree import WordTree, WordTreeError
 from wordtree.metrics import (
     RELATIONS,
     calibration,
-    common,
     expand_detections,
     hierarchical_scores,
     operating_curve,
@@ -119,16 +118,6 @@ def test_every_score_equals_its_form_on_sets_of_path_nodes(tree, seed, partial):
     found = hierarchical_scores(nodes, truths, tree, partial=partial)
     for name, wanted in slow_scores(pairs, tree).items():
         assert np.asarray(getattr(found, name)) == pytest.approx(np.asarray(wanted), nan_ok=True), name
-
-
-@given(trees(), seeds)
-@settings(deadline=None, max_examples=50)
-def test_common_equals_the_trees_own_and_broadcasts(tree, seed):
-    nodes, truths = answers(tree, seed)
-    assert common(nodes, truths, tree).tolist() == [tree.common(a, b) for a, b in zip(nodes, truths, strict=True)]
-    grid = common(np.array(nodes)[:, None], truths, tree)
-    assert grid.shape == (8, 8)
-    assert grid.diagonal().tolist() == common(nodes, truths, tree).tolist()
 
 
 @given(trees())
@@ -373,8 +362,8 @@ def test_expanding_nothing_and_roots_gives_nothing():
         (lambda: hierarchical_scores([0, 1], [0], SMALL), ["(1,)", "(2,)", "one a row"]),
         (lambda: hierarchical_scores([[0]], [0], SMALL), ["(1, 1)", "[rows]"]),
         (lambda: hierarchical_scores([6], [0], SMALL), ["nodes", "6", "0 to 5", "-1"]),
-        (lambda: hierarchical_scores([0], [-2], SMALL), ["truths", "-2", "0 to 5"]),
-        (lambda: hierarchical_scores([0.5], [0], SMALL), ["nodes of float64", "0 to 5"]),
+        (lambda: hierarchical_scores([0], [-2], SMALL), ["truths from -2", "0 to 5", "-1 for the root"]),
+        (lambda: hierarchical_scores([0.5], [0], SMALL), ["nodes of type float64", "0 to 5"]),
         (lambda: operating_curve([[0, 1]], [0.5], [0], SMALL), ["(1, 2)", "(1,)", "[rows, steps]"]),
         (lambda: operating_curve([[0, 1]], [[0.5, 0.6]], [0], SMALL), ["rise along a row", "surest"]),
         (lambda: operating_curve([0], [math.nan], [0], SMALL), ["NaN"]),

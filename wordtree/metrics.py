@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import WordTreeError
-from .tree import ROOT, WordTree
+from .tree import WordTree, checked_nodes
 
 
 class Scores(NamedTuple):
@@ -39,22 +39,6 @@ class Scores(NamedTuple):
     information_excess: float  # the same two in bits
     information_shortfall: float
     accuracy_at_depth: NDArray[np.float64]  # [depths] of truths at least so deep, the share whose answer is right there
-
-
-def common(a: ArrayLike, b: ArrayLike, tree: WordTree) -> NDArray[np.int64]:
-    """int64, broadcast over the two: the deepest node that is each or above both; -1 where only the root is.
-
-    Example:
-        >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
-        >>> common([2, 2, 2], [3, 0, 1], tree).tolist()
-        [0, 0, -1]
-    """
-    depths, parents = np.append(tree.depths, -1), np.append(tree.parents, ROOT)  # the root's are last, at -1
-    one, other = np.broadcast_arrays(_nodes(a, tree, "nodes"), _nodes(b, tree, "nodes"))
-    while (apart := one != other).any():  # the deeper of the two goes up, both where they are level
-        lift_one, lift_other = apart & (depths[one] >= depths[other]), apart & (depths[other] >= depths[one])
-        one, other = np.where(lift_one, parents[one], one), np.where(lift_other, parents[other], other)
-    return np.array(one)
 
 
 def hierarchical_scores(nodes: ArrayLike, truths: ArrayLike, tree: WordTree, *, partial: bool = True) -> Scores:
@@ -85,7 +69,7 @@ def hierarchical_scores(nodes: ArrayLike, truths: ArrayLike, tree: WordTree, *, 
     if answer.ndim != 1:
         raise WordTreeError(f"nodes of shape {answer.shape}; give [rows], one answer a row")
     answer, truth = answer[kept], truth[kept]
-    both = common(answer, truth, tree)
+    both = tree.common(answer, truth)
     steps = np.append(tree.depths + 1, 0)  # nodes on the path; the root's is last, at -1
     heights = np.append(tree.heights, tree.heights.max() + 1)
     bits = np.append(tree.information, 0.0)
@@ -143,13 +127,13 @@ def relations(nodes: ArrayLike, truths: ArrayLike, tree: WordTree) -> Relations:
         >>> found.up.tolist(), found.down.tolist()
         ([0, 2, 1, 1, 3, 3], [0, 0, 0, 1, 1, 0])
     """
-    answer, truth = _nodes(nodes, tree, "nodes"), _nodes(truths, tree, "truths")
+    answer, truth = checked_nodes(tree, nodes), checked_nodes(tree, truths, "truths")
     if answer.shape != truth.shape or truth.ndim != 1 or (truth < 0).any():
         raise WordTreeError(
             f"truths of shape {truth.shape} for nodes of {answer.shape}, {int((truth < 0).sum())} truths at the root; "
             "give both as [rows], and truths that are nodes"
         )
-    both = common(answer, truth, tree)
+    both = tree.common(answer, truth)
     steps = np.append(tree.depths + 1, 0)  # of a path; the root's is last, at -1
     up, down = steps[truth] - steps[both], steps[answer] - steps[both]
     order = (answer < 0, (up == 0) & (down == 0), down == 0, up == 0, both < 0, (up == 1) & (down == 1))
@@ -212,7 +196,7 @@ def operating_curve(
         >>> curve.area, round(curve.risk_area, 3)
         (0.75, 0.079)
     """
-    given, score = _nodes(nodes, tree, "nodes"), np.asarray(scores, dtype=np.float64)
+    given, score = checked_nodes(tree, nodes), np.asarray(scores, dtype=np.float64)
     if given.shape != score.shape or given.ndim not in (1, 2):
         raise WordTreeError(
             f"nodes of shape {given.shape} with scores of {score.shape}; give both as [rows] or as [rows, steps]"
@@ -224,7 +208,7 @@ def operating_curve(
     answer, truth, kept = _scored(given, truths, tree, partial)
     claimed, answer, truth, score = given[kept], answer[kept], truth[kept], score[kept]
     steps, bits = np.append(tree.depths + 1, 0), np.append(tree.information, 0.0)
-    both = common(answer, truth[:, None], tree)
+    both = tree.common(answer, truth[:, None])
     told = score > -np.inf
     order = np.argsort(-score[told], kind="stable")
     last = np.flatnonzero(np.diff(score[told][order], append=-np.inf))  # the last change at each distinct score
@@ -279,7 +263,7 @@ def calibration(probs: ArrayLike, truths: ArrayLike, tree: WordTree, bins: int =
         >>> found.error.round(2).tolist(), found.accuracy.tolist(), found.rows.tolist()
         ([0.1, 0.1], [1.0, 0.5], [2, 2])
     """
-    prob, truth = np.asarray(probs, dtype=np.float64), _nodes(truths, tree, "truths")
+    prob, truth = np.asarray(probs, dtype=np.float64), checked_nodes(tree, truths, "truths")
     if prob.shape != (*truth.shape, len(tree)) or truth.ndim != 1:
         raise WordTreeError(
             f"probs of shape {prob.shape} for truths of {truth.shape}; give [rows, {len(tree)}] and [rows]"
@@ -302,7 +286,7 @@ def calibration(probs: ArrayLike, truths: ArrayLike, tree: WordTree, bins: int =
         at_depth = np.flatnonzero(tree.depths == depth)
         place = prob[np.ix_(counts, at_depth)].argmax(1)
         sure = prob[counts, at_depth[place]]
-        right = common(at_depth[place], truth[counts], tree) == at_depth[place]
+        right = tree.common(at_depth[place], truth[counts]) == at_depth[place]
         bin_ = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
         error[depth] = np.abs(np.bincount(bin_, sure - right)).sum() / len(counts)
         confidence[depth], accuracy[depth] = sure.mean(), right.mean()
@@ -340,7 +324,7 @@ def expand_detections(nodes: ArrayLike, tree: WordTree, evaluated: ArrayLike | N
         >>> nodes.tolist(), scores[rows].tolist()  # boxes[rows] and image_ids[rows] go the same way
         ([2, 0, 1], [0.9, 0.9, 0.8])
     """
-    at = _nodes(nodes, tree, "nodes")
+    at = checked_nodes(tree, nodes)
     keep = np.ones(len(tree), dtype=bool) if evaluated is None else np.asarray(evaluated)
     if at.ndim != 1 or keep.shape != (len(tree),) or keep.dtype != bool:
         raise WordTreeError(
@@ -362,28 +346,17 @@ def expand_detections(nodes: ArrayLike, tree: WordTree, evaluated: ArrayLike | N
 # ---------------------------------------------------------------------- shared
 
 
-def _nodes(given: ArrayLike, tree: WordTree, what: str) -> NDArray[np.int64]:
-    """Nodes as int64, each on the tree or the root."""
-    nodes = np.asarray(given)
-    if nodes.size and (nodes.dtype.kind not in "iu" or nodes.min() < ROOT or nodes.max() >= len(tree)):
-        raise WordTreeError(
-            f"{what} of {nodes.dtype} from {nodes.min()} to {nodes.max()}; "
-            f"{tree} has nodes 0 to {len(tree) - 1}, and -1 for the root"
-        )
-    return nodes.astype(np.int64)
-
-
 def _scored(
     nodes: ArrayLike, truths: ArrayLike, tree: WordTree, partial: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Answers as they are scored, truths, and bool [rows]: which rows are scored. See the module on `partial`."""
-    answer, truth = _nodes(nodes, tree, "nodes"), _nodes(truths, tree, "truths")
+    answer, truth = checked_nodes(tree, nodes), checked_nodes(tree, truths, "truths")
     if truth.ndim != 1 or answer.shape[:1] != truth.shape:
         raise WordTreeError(f"truths of shape {truth.shape} for nodes of {answer.shape}; give one a row, [rows]")
     if not partial:
         return answer, truth, np.ones(len(truth), dtype=bool)
     aside = truth.reshape(-1, *[1] * (answer.ndim - 1))
-    return np.where(common(answer, aside, tree) == aside, aside, answer), truth, truth >= 0
+    return np.where(tree.common(answer, aside) == aside, aside, answer), truth, truth >= 0
 
 
 def _at_least(steps: NDArray[np.int64], tree: WordTree) -> NDArray[np.int64]:

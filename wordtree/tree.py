@@ -238,6 +238,8 @@ class WordTree:
     @overload
     def common(self, a: int, b: int) -> int: ...
     @overload
+    def common(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]: ...
+    @overload
     def common(self, a: ArrayLike, b: ArrayLike) -> int | NDArray[np.int64]: ...
     def common(self, a: ArrayLike, b: ArrayLike) -> int | NDArray[np.int64]:
         """The deepest node that is `a` or above it and `b` or above it; -1 where only the root is.
@@ -377,17 +379,19 @@ def tree_of_hash(hash: str) -> WordTree:
     raise WordTreeError(f"no tree with the hash {hash[:12]} in this process; keep the tree you use alive")
 
 
-def checked_nodes(tree: WordTree, nodes: ArrayLike) -> NDArray[np.int64]:
-    """Nodes as int64 of their own shape, -1 for the root.
+def checked_nodes(tree: WordTree, nodes: ArrayLike, what: str = "nodes") -> NDArray[np.int64]:
+    """Nodes as int64 of their own shape, -1 for the root. what: what an error calls them.
 
     Raises:
         WordTreeError: something that is no node of the tree.
     """
     at = np.asarray(nodes)
     if at.size and at.dtype.kind not in "iu":
-        raise WordTreeError(f"nodes of type {at.dtype} given; nodes are whole numbers, 0 to {len(tree) - 1} here")
+        raise WordTreeError(f"{what} of type {at.dtype} given; nodes are whole numbers, 0 to {len(tree) - 1} here")
     if at.size and (at.min() < ROOT or at.max() >= len(tree)):
-        raise WordTreeError(f"nodes from {at.min()} to {at.max()} given; this tree has nodes 0 to {len(tree) - 1}")
+        raise WordTreeError(
+            f"{what} from {at.min()} to {at.max()} given; this tree has nodes 0 to {len(tree) - 1}, and -1 for the root"
+        )
     return at.astype(np.int64)
 
 
