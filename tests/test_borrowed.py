@@ -92,7 +92,9 @@ def test_the_commands_that_do_not_train_take_it_or_say_why_not(run, tmp_path, mo
     for words in (("export", tmp_path / "x.onnx"), ("benchmark", "--rounds", "1")):
         code, _, fault = told(*words)
         assert code == 2
-        assert re.search(rf"error: an? {words[0]}[ a-z]* of {NAME}, which is a plug-in's detector; .*inner", fault)
+        assert re.search(
+            rf"error: an? {words[0]}[ a-z]* of {NAME}, which is no detector of ours; .*the module inside", fault
+        )
     assert not (tmp_path / "x.onnx").exists()
 
 
@@ -185,6 +187,7 @@ class Stranger(nn.Module):
     def forward(self, images, targets=None):
         if self.training:
             return {"my_boxes": self.weight, "tree": 2 * self.weight, "sureness": 3 * self.weight, "more": self.weight}
+        self.asked = (self.threshold, self.tree_threshold)
         one = {
             "boxes": torch.tensor([[1.0, 2, 30, 40]]),
             "labels": torch.tensor([2]),
@@ -217,9 +220,10 @@ def test_a_detector_that_has_the_contract_alone_is_scored_by_its_paths(tmp_path)
     ((boxes, _, probs),) = model.eval().score_nodes(torch.rand(1, 3, 64, 64), [2, 0, 1], 0.01)
     torch.testing.assert_close(probs, torch.tensor([[0.6, 0.8, 0.0]]))
     assert boxes.tolist() == [[1.0, 2.0, 30.0, 40.0]]
-    assert model.inner.tree_threshold == 0.0
+    assert model.inner.asked == (0.01, 0.0)
     model(torch.rand(1, 3, 64, 64), choice=Choice(0.7))
-    assert model.inner.tree_threshold == 0.7
+    assert model.inner.asked == (0.25, 0.7)
+    assert (model.inner.threshold, model.inner.tree_threshold) == (0.5, 0.5)  # its own, as they were
 
 
 def test_on_a_processor_it_is_trained_in_float32_unless_asked_otherwise():

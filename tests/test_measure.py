@@ -24,6 +24,7 @@ from yolo9000.boxfigures import _of_descent, score_boxes
 from yolo9000.checkpoints import save_model
 from yolo9000.classes import flat_tree
 from yolo9000.confusion import Answers
+from yolo9000.data.shards import write_shards
 from yolo9000.evaluation import evaluate_report
 from yolo9000.looking import name_boxes, score_nodes, see, suppressed
 from yolo9000.measure import evaluate_run, labels_on
@@ -420,3 +421,61 @@ def test_sizes_of_a_plug_ins_detector_are_refused(tmp_path, voc_run, ssd):
     with pytest.raises(WordTreeError, match="large, built for 96; leave them out"):
         evaluate_run(ssd, voc_run, [64])
     assert not math.isnan(evaluate_run(ssd, voc_run)["held/AP50"])
+
+
+# ---------------------------------------------------------------------- what is asked, and what is left as it was
+
+
+def test_a_fault_of_any_test_source_is_told_before_anything_is_written(tmp_path, voc_run):
+    held = {"kind": "voc", "path": "VOC2007", "labels": "pets.csv", "use": "test", "name": "held"}
+    LabelMap("far", ("far",), ("n99999999",)).save(tmp_path / "far.csv")
+    for other, told in (({"labels": "far.csv"}, "1 of the 1 labels"), ({"path": "typo"}, "typo")):
+        run = run_file(tmp_path, held, {**held, "name": "late", **other})
+        with pytest.raises(WordTreeError, match=told):
+            evaluate_run(lively(SMALL), run, task=Task(tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+
+def test_classes_with_boxes_are_those_of_the_training_data_whatever_its_kind(tmp_path, voc_run):
+    records = voc_run.sources[0].read(PETS, SMALL)
+    write_shards(records, tmp_path / "boxes")
+    folder = small_data.folders(tmp_path)
+    names = (
+        run_file(tmp_path, {"kind": "folder", "path": folder.name, "labels": "pets.csv"}).sources[0].read(PETS, SMALL)
+    )
+    write_shards(names, tmp_path / "alone")
+    held = {"kind": "voc", "path": "VOC2007", "labels": "pets.csv", "use": "test"}
+    split = {}
+    for path in ("boxes", "alone", "gone"):
+        task = Task()
+        run = run_file(tmp_path, {"kind": "shards", "path": path, "name": "mine", "labels": "pets.csv"}, held)
+        split[path] = "voc/shared/AP50" in evaluate_run(lively(SMALL), run, task=task)
+        assert any("mine: not counted" in note for note in task.notes) == (path == "gone")
+    assert split == {"boxes": True, "alone": False, "gone": False}
+
+
+def test_a_network_in_hand_has_its_own_mode_and_tree_and_is_left_as_it_was(tmp_path, voc_run):
+    model = lively(SMALL).set_mode("darknet")
+    before = model.threshold
+    out = tmp_path / "out"
+    yolo9000.evaluate(model, data=voc_run.path, progress=False, out=out)
+    assert json.loads((out / "evaluation.json").read_text())["mode"] == "darknet"
+    assert model.threshold == before
+    for name, value in (("mode", "paper"), ("tree", "some.tree")):
+        with pytest.raises(WordTreeError, match=f"{name}='{value}' for a network in hand"):
+            yolo9000.evaluate(model, data=voc_run.path, progress=False, **{name: value})
+
+
+def test_what_is_no_detector_is_named_where_one_is_asked_for(ssd):
+    photo = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    for other in (models.darknet19(SMALL, 32, (8, 16), (1, 1)), ssd.inner):
+        for call in (lambda one: yolo9000.detect(photo, weights=one), lambda one: yolo9000.evaluate(one, scenes=1)):
+            with pytest.raises(WordTreeError, match=f"a {type(other).__name__} in place of weights; give a Detector"):
+                call(other)
+
+
+def test_a_plug_ins_detector_has_one_mode(tmp_path, ssd):
+    save_model(tmp_path / "w.safetensors", ssd)
+    assert yolo9000.load(tmp_path / "w.safetensors").mode == "paper"
+    with pytest.raises(WordTreeError, match="mode 'darknet' of torchvision/.*, a plug-in's, which has 'paper' alone"):
+        yolo9000.load(tmp_path / "w.safetensors", mode="darknet")

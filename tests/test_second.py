@@ -257,3 +257,15 @@ def test_an_evaluation_takes_it_by_name_and_in_hand(tmp_path, lion, capsys, monk
     assert yolo9000.evaluate(yolo9000.load(), scenes=4, progress=False) == pytest.approx(plain, nan_ok=True)
     with pytest.raises(WordTreeError, match=r"sizes \[128, 192\] for second look, built for 160; leave them out"):
         yolo9000.evaluate(look, scenes=4, sizes=(128, 192), progress=False)
+
+
+def test_the_boxes_of_a_flat_detector_are_found_by_objectness_too(images):
+    flat = WordTree(["dog", "cat", "bird", "fish"], [-1] * 4)
+    torch.manual_seed(0)
+    model = models.yolo9000(flat, [[1.0, 1.0], [2.0, 2.0]], size=64, **SMALL).eval()
+    nn.init.normal_(model.head.boxes.weight, std=0.3)
+    look = SecondLook(model, Says(flat, [0.0, 1.0, 0.0, 0.0]), crop=32).eval()
+    look.threshold = 0.5
+    for one, named in zip(look(images), name_boxes(model, images), strict=True):
+        assert len(one["boxes"]) == min(30, int((named.objectness > 0.5).sum())) > 0  # no class of its own is at .5
+        assert set(one["labels"].tolist()) == {1}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -113,20 +114,24 @@ class Borrowed(nn.Module):
         """
         if hasattr(self.inner, "score_nodes"):
             return self.inner.score_nodes(images, nodes, threshold)  # type: ignore[no-any-return]
-        place = {node: column for column, node in enumerate(nodes)}
+        wanted = np.asarray(nodes, dtype=np.int64)
+        steps = torch.from_numpy(self.tree.depths[wanted].astype(np.int64))
         found = []
         for one in self._detect(images, threshold, 0.0):
-            probs = torch.zeros(len(one["boxes"]), len(place))
-            for row, path in enumerate(one["paths"]):
-                for step, node in enumerate(path):
-                    if node in place:
-                        probs[row, place[node]] = one["path_probs"][row][step]
-            found.append((one["boxes"], one["objectness"], probs.to(one["boxes"])))
+            on_path = torch.from_numpy(self.tree.propagate(one["labels"].cpu().numpy())[:, wanted])
+            told = one["path_probs"].cpu()
+            told = nn.functional.pad(told, (0, int(self.tree.depths.max()) + 1))  # every step is there
+            found.append((one["boxes"], one["objectness"], torch.where(on_path, told[:, steps], 0.0).to(one["boxes"])))
         return found
 
     def _detect(self, images: Sequence[Tensor] | Tensor, threshold: float, tree_threshold: float) -> Any:
+        own = [(name, getattr(self.inner, name, None)) for name in ("threshold", "tree_threshold")]
         self.inner.threshold, self.inner.tree_threshold = threshold, tree_threshold
-        return [self._whole(one) for one in self.inner(list(images))]
+        try:
+            return [self._whole(one) for one in self.inner(list(images))]
+        finally:
+            for name, value in own:
+                setattr(self.inner, name, value)
 
     def _whole(self, found: dict[str, Any]) -> dict[str, Any]:
         """One image's boxes, labels and scores, with the fields beside them that the detector leaves out."""

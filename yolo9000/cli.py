@@ -437,7 +437,7 @@ def info(
 
     from .borrowed import Borrowed
     from .loading import is_darknet, load, weights_path
-    from .models import from_cfg
+    from .models import Network, from_cfg
     from .prediction import about
     from .tables import summary
     from .weights import read_header
@@ -445,7 +445,7 @@ def info(
     path = weights_path(weights)
     if weights is None and cfg is not None:
         with torch.device("meta"):  # no numbers, for the table alone
-            model = from_cfg(cfg, None if tree is None else WordTree.load(tree), names)
+            model: Network = from_cfg(cfg, None if tree is None else WordTree.load(tree), names)
     else:
         model = load(weights, cfg, tree, names)
         if cfg is not None or is_darknet(path):

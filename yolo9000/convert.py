@@ -9,6 +9,7 @@ from wordtree import WordTree, WordTreeError
 from wordtree.formats import check_folder
 
 from . import models
+from .borrowed import Borrowed
 from .cfg import Cfg
 from .checkpoints import save_model
 from .detector import Detector
@@ -66,6 +67,8 @@ def convert(
         model = load(source, cfg, tree, names)
     if out.suffix == ".safetensors":
         return [save_model(out, model, about=_about(source.name, model.origin))]
+    if isinstance(model, Borrowed):
+        raise WordTreeError(f"{str(source)!r} is {model.name}'s, which no cfg can say; give a .safetensors to write")
     if isinstance(model, Detector) and model.head.location != "direct":
         raise WordTreeError(
             f"{str(source)!r} tells boxes by {model.head.location!r}, which no cfg can say; give a .safetensors"

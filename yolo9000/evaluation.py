@@ -10,12 +10,11 @@ from torch import nn
 
 from wordtree import WordTreeError, __version__
 
-from .borrowed import Borrowed
 from .files import write_text
 from .hardware import device_of, home_of, processes_of
-from .loading import load, load_detector
+from .loading import in_hand, load, load_detector
 from .measure import check_sizes, evaluate_run, evaluate_scenes
-from .models import Network
+from .models import Network, TreeClassifier
 from .reports import Progress, draw_scenes, figures_table, metrics_table
 from .runfile import run_of
 from .second import looking_again
@@ -33,7 +32,7 @@ class Report(NamedTuple):
 
 
 def evaluate(
-    weights: str | Path | Network | Borrowed | None = None,
+    weights: str | Path | Network | None = None,
     data: str | Path = "embedded",
     scenes: int = 300,
     device: str = "auto",
@@ -63,7 +62,7 @@ def evaluate(
 
 
 def evaluate_report(
-    weights: str | Path | Network | Borrowed | None = None,
+    weights: str | Path | Network | None = None,
     data: str | Path = "embedded",
     scenes: int = 300,
     device: str = "auto",
@@ -74,7 +73,7 @@ def evaluate_report(
     cfg: str | Path | None = None,
     tree: str | Path | None = None,
     names: str | Path | None = None,
-    mode: str = "paper",
+    mode: str | None = None,
     threshold: float | None = None,
     tree_threshold: float | None = None,
     look: str | None = None,
@@ -85,7 +84,8 @@ def evaluate_report(
 
     Args:
         weights, data, scenes, device, progress, sizes, out: as `evaluate`.
-        cfg, tree, names, mode: as `yolo9000.load`; of a network in hand none of them.
+        cfg, tree, names, mode: as `yolo9000.load`; of a network in hand, which is moved to the device and set to
+            evaluation, none of them.
         threshold, tree_threshold: of the confusion along the tree and of the descent; the model's own where left out.
         look, look_weights: a classifier by name that names a detector's boxes, and its weights: `second.looking_again`.
         picture: a file for what is found in twelve unseen scenes of the embedded set.
@@ -98,9 +98,14 @@ def evaluate_report(
     if run is None and scenes < 1:
         raise WordTreeError(f"{scenes} scenes; an evaluation takes 1 or more")
     boxes = run is None or look is not None or picture is not None  # or are names alone enough
-    network: Any = weights
+    network: Any
     if not isinstance(weights, nn.Module):
-        network = (load_detector if boxes else load)(weights, cfg, tree, names, mode)
+        network = (load_detector if boxes else load)(weights, cfg, tree, names, mode or "paper")
+    else:
+        network = weights if isinstance(weights, TreeClassifier) and not boxes else in_hand(weights)
+        for name, given in (("cfg", cfg), ("tree", tree), ("names", names), ("mode", mode)):
+            if given is not None:
+                raise WordTreeError(f"{name}={str(given)!r} for a network in hand, which has its own; leave it out")
     network = looking_again(network, look, look_weights).to(device_of(device)).eval()
     with Progress(enabled=progress) as bar:
         task = Task(folder, processes_of(-1), threshold, tree_threshold, bar)
@@ -113,7 +118,7 @@ def evaluate_report(
     task.notes.append(machine(home_of(network)))
     report = Report(metrics, task.notes, text)
     if folder is not None:
-        about = {"weights": _told(weights), "data": str(data), "mode": mode}
+        about = {"weights": _told(weights), "data": str(data), "mode": getattr(network, "mode", mode or "paper")}
         write_report(folder, report, about if look is None else {**about, "look": look})
     if picture is not None:
         draw_scenes(network, Path(picture), network.size)

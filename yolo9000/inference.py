@@ -27,8 +27,7 @@ def own(model: nn.Module, asked: str) -> Detector:
     if not isinstance(model, Detector):
         name = getattr(model, "name", type(model).__name__)
         raise WordTreeError(
-            f"{asked} of {name}, which is a plug-in's detector; that is for our own, and the plug-in's module is "
-            "`yolo9000.load(weights).inner`"
+            f"{asked} of {name}, which is no detector of ours; give one of ours, or do it with the module inside"
         )
     return model
 

@@ -5,15 +5,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
+
 from wordtree import WordTree, WordTreeError, label_maps
 
 from . import models
 from .batchnorm import set_batchnorm
-from .borrowed import AnyDetector
+from .borrowed import AnyDetector, Borrowed
 from .checkpoints import load_model
 from .classes import flat_tree, named, names_of
 from .detector import Detector
-from .models import Network
+from .models import Network, OwnNetwork
 from .modes import Mode, batchnorm_of, find_mode
 from .official import official_maps, official_tree
 from .weights import KNOWN, Known, check_known, load_weights, read_header
@@ -25,7 +27,7 @@ class Published(NamedTuple):
     """A network whose weights were published, found by the size of its file."""
 
     title: str
-    build: Callable[[WordTree, str], Network]  # from the classes and the file's name
+    build: Callable[[WordTree, str], OwnNetwork]  # from the classes and the file's name
     tree: Callable[[], WordTree]
 
 
@@ -63,7 +65,8 @@ def load(
     names: str | Path | Sequence[str] | None = None,
     mode: str = "paper",
 ) -> Network:
-    """A network ready to use: a `Detector`, or a `TreeClassifier` where the weights are a classifier's.
+    """A network ready to use: a `Detector`; a `TreeClassifier` where the weights are a classifier's; a `Borrowed` where
+    they are of a plug-in's detector.
 
     Args:
         weights: Darknet's `.weights`; our own `.safetensors`, or a run's folder; the shipped checkpoint where left out.
@@ -76,7 +79,8 @@ def load(
             modes, and for files of a header below 0.2, the original's arithmetic; else torch's.
 
     Raises:
-        WordTreeError: an unknown mode; weights that are none, or do not fit; a cfg without weights.
+        WordTreeError: an unknown mode, or one of Darknet's for a plug-in's detector; weights that are none, or do not
+            fit; a cfg without weights.
 
     Example:
         >>> model = load("yolo9000.weights", mode="darknet")  # doctest: +SKIP
@@ -98,6 +102,7 @@ def load(
             "or give Darknet's .weights"
         )
     own_tree = WordTree.load(tree) if isinstance(tree, str | Path) else tree
+    model: Network
     if cfg is not None or is_darknet(path):
         model = _darknet(path, cfg, own_tree, names)
     else:
@@ -119,8 +124,26 @@ def load_detector(
     return model
 
 
+def in_hand(network: nn.Module) -> AnyDetector:
+    """A network that a caller gives in place of weights, where it is a detector.
+
+    Raises:
+        WordTreeError: a classifier, or a module that is neither ours nor `Borrowed`.
+    """
+    if not isinstance(network, AnyDetector):
+        raise WordTreeError(
+            f"a {type(network).__name__} in place of weights; give a Detector, a SecondLook, or of a plug-in's "
+            "yolo9000.borrowed.Borrowed(name, tree, size)"
+        )
+    return network
+
+
 def set_reading(model: Network, mode: Mode) -> Network:
     """Set how a network is read: a detector's thresholds and rules, and the batch-norm that its weights are for."""
+    if isinstance(model, Borrowed):
+        if mode.name != model.mode:
+            raise WordTreeError(f"mode {mode.name!r} of {model.name}, a plug-in's, which has {model.mode!r} alone")
+        return model
     set_batchnorm(model, batchnorm_of(mode, model.origin))
     return model.set_mode(mode) if isinstance(model, Detector) else model
 
@@ -143,7 +166,7 @@ def is_darknet(path: Path) -> bool:
 
 def _darknet(
     path: Path, cfg: str | Path | None, tree: WordTree | None, names: str | Path | Sequence[str] | None
-) -> Network:
+) -> OwnNetwork:
     header = read_header(path)  # a page or a pointer is named as such before any cfg is read
     if cfg is not None:
         model = models.from_cfg(cfg, tree, names)

@@ -23,7 +23,8 @@ from .scores import Truths, mean, voc_area, voc_curve
 from .task import Task
 from .timing import machine
 
-BOX_KINDS = ("coco", "lvis", "voc", "imagenet-det", "yolo", "openimages", "darknet")
+BOX_KINDS = ("coco", "lvis", "voc", "imagenet-det", "yolo", "openimages")
+EITHER = ("darknet", "shards")  # kinds with boxes or image labels
 
 
 def evaluate_run(
@@ -58,15 +59,17 @@ def evaluate_run(
     if not sources:
         raise WordTreeError(f"{run.path} has no source to test on; give one with `use: test`")
     check_sizes(model, sizes)
-    boxed = _boxed_nodes(run, model.tree)
+    boxed = _boxed_nodes(run, model.tree, task)
     if not run.used("train") and model.tree == official_tree():
         boxed = sorted(set(official_maps()["coco9k"].nodes_on(model.tree).tolist()))
     metrics: dict[str, float] = {}
+    maps = [labels_on(source, model.tree) for source in sources]  # what is wrong is told before anything is written
+    read = [
+        source.read(labels, model.tree).raise_faults(source.skip) for source, labels in zip(sources, maps, strict=True)
+    ]
     own = model.size
     try:
-        for source in sources:
-            labels = labels_on(source, model.tree)
-            records = source.read(labels, model.tree).raise_faults(source.skip)
+        for source, labels, records in zip(sources, maps, read, strict=True):
             speeds: dict[int, tuple[float, float]] = {}
             for size in sizes or (own,):
                 model.size = size
@@ -127,10 +130,24 @@ def _figures(
     return figures | figures_of_boxes(model, some, labels, boxed, name, kind, task)
 
 
-def _boxed_nodes(run: RunFile, tree: WordTree) -> list[int]:
-    """The nodes that a training source of a kind with boxes names."""
-    given: list[Source] = [source for source in run.used("train") if source.kind in BOX_KINDS]
-    return sorted({int(node) for source in given for node in labels_on(source, tree).nodes_on(tree)})
+def _boxed_nodes(run: RunFile, tree: WordTree, task: Task) -> list[int]:
+    """The nodes that a training source names and has boxes of.
+
+    One of a kind that may hold either boxes or image labels is read. A source that is not there, or whose labels are
+    not on the tree, is left out with a note.
+    """
+    given: set[int] = set()
+    for source in run.used("train"):
+        try:
+            labels = labels_on(source, tree)
+            if source.kind in BOX_KINDS:
+                given.update(labels.nodes_on(tree).tolist())
+            elif source.kind in EITHER:
+                records = source.read(labels, tree)
+                given.update(records.nodes[np.repeat(~records.labelled, np.diff(records.starts))].tolist())
+        except (WordTreeError, OSError) as fault:
+            task.notes.append(f"{source.name}: not counted among the sources with boxes ({fault})")
+    return sorted(given)
 
 
 def evaluate_scenes(model: AnyDetector, scenes: int, sizes: Sequence[int], task: Task) -> dict[str, float]:

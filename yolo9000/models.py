@@ -41,7 +41,8 @@ __all__ = [
     "yolov2_tiny",
 ]
 
-Network = Detector | TreeClassifier
+OwnNetwork = Detector | TreeClassifier
+Network = OwnNetwork | Borrowed
 Classes = WordTree | Sequence[str] | int  # a tree; flat classes by name; so many flat classes
 Anchors = str | Sequence[Sequence[float]]  # of `ANCHORS` by name; or width and height of each, in cells
 
@@ -184,7 +185,7 @@ def yolov2_tiny(tree: Classes = 20, anchors: Anchors = "voc-2016", size: int = 4
 
 def from_cfg(
     cfg: str | Path | Cfg, tree: WordTree | None = None, names: str | Path | Sequence[str] | None = None
-) -> Network:
+) -> OwnNetwork:
     """The network of a Darknet `.cfg`, with random weights: a detector where it ends in [region], else a classifier.
 
     Args:
@@ -211,7 +212,7 @@ def from_cfg(
     options = {"network": "from_cfg", "cfg": cfg.text, "file": Path(cfg.file).name}
     section = cfg.head
     if section is None or section.kind == "softmax":
-        model: Network = TreeClassifier(trunk, tree, width)
+        model: OwnNetwork = TreeClassifier(trunk, tree, width)
     else:
         check_square(head, height, width)
         if "softmax" not in section.values and "tree" not in section.values:
@@ -228,7 +229,7 @@ def build(options: dict[str, Any], tree: WordTree) -> Network:
     options = dict(options)
     name = options.pop("network", "yolo9000")  # the first runs had no other
     if name == "plug-in":
-        return Borrowed(tree=tree, **options)  # type: ignore[return-value]
+        return Borrowed(tree=tree, **options)
     if name == "from_cfg":
         return from_cfg(Cfg(options["cfg"], options["file"]), tree)
     functions = {"darknet19": darknet19, "yolo9000": yolo9000, "yolov2": yolov2, "yolov2_tiny": yolov2_tiny}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from wordtree import WordTreeError
 
@@ -14,7 +15,7 @@ from .choice import Choice, Nodes
 from .detections import Detections
 from .detector import Detector
 from .inference import fuse
-from .loading import load, load_detector, weights_path
+from .loading import in_hand, load, load_detector, weights_path
 from .sources import Item, Source, frames_of, items_of
 from .video import Frame
 
@@ -48,8 +49,8 @@ def detect(
     Args:
         source: a file, a folder, a pattern ("photos/*.jpg"), a video, a PIL image, an array [h, w, 3], a tensor
             [3, h, w], or a list of these. For a camera, which has no end, and for a long video use `stream`.
-        weights: a run's folder or weights file, Darknet's too, a loaded model, or a `SecondLook`; the shipped
-            checkpoint where left out.
+        weights: a run's folder or weights file, Darknet's too; or a loaded model or a `SecondLook`, which is moved to
+            the device and set to evaluation; the shipped checkpoint where left out.
         threshold: on the score, objectness x Pr(node), 0..1; the model's own, by its mode, where left out.
         tree_threshold: how sure each step down the tree must be, 0..1: lower says "poodle", higher stays at "dog"; the
             model's own where left out.
@@ -108,7 +109,7 @@ def stream(
 
     where = device_of(device)
     items = items_of(source)
-    model = weights if isinstance(weights, AnyDetector) else load_detector(weights, mode=mode or "paper")
+    model = in_hand(weights) if isinstance(weights, nn.Module) else load_detector(weights, mode=mode or "paper")
     if model is not weights and isinstance(model, Detector):
         model = fuse(model)
     if mode not in (None, model.mode):

@@ -1,5 +1,6 @@
 """What people look at: the progress bar, the table, the curve, the picture of what was found."""
 
+import copy
 import csv
 import io
 import math
@@ -221,9 +222,9 @@ def draw_scenes(model: AnyDetector, target: Path, size: int, held_out: str | Non
     data = embedded.Pictures("unseen", count, size, seed=TEST_SEED, held_out=held_out)
     device = home_of(model)
     scenes = [data[index][0] for index in range(count)]
+    model = copy.copy(model)  # the same parameters; the threshold is this picture's
     model.threshold = PICTURE_THRESHOLD
     with torch.no_grad():
-        model.eval()
         results = model([scene.to(device).float() / 255 for scene in scenes])
     found = [Detections.of(scene, one, model.tree, "") for scene, one in zip(scenes, results, strict=True)]
     sheets = [one.take(nms(one.boxes, one.scores, 0.5)).plot(scale=2.5) for one in found]

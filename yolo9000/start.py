@@ -17,7 +17,7 @@ from .classifier import TreeClassifier
 from .config import Config
 from .detector import Detector
 from .loading import is_darknet, load, weights_path
-from .models import Network
+from .models import Network, OwnNetwork
 from .recipes import HIGH_CLASSIFIER
 from .tables import summary
 from .weights import load_weights, read_header
@@ -52,7 +52,7 @@ def with_hash(config: Config) -> Config:
     return dataclasses.replace(config, start_hash=found)
 
 
-def begin(model: Network, start: str | Path, low: bool = False) -> str:
+def begin(model: OwnNetwork, start: str | Path, low: bool = False) -> str:
     """Give a network the weights of a file, as far as they fit; the others stay as they were drawn.
 
     The trunk has to fit whole. Of a detector's file the neck and the rows of boxes are taken where their shapes agree.
@@ -113,7 +113,7 @@ def begin(model: Network, start: str | Path, low: bool = False) -> str:
     return f"start {path.name}: {', '.join(taken)}; fresh: {', '.join(fresh) or 'nothing'}"
 
 
-def _darknet(model: Network, path: Path) -> Network:
+def _darknet(model: OwnNetwork, path: Path) -> Network:
     """The network of a `.weights`: this one, a classifier with its trunk and tree, or a published one, by its size."""
     given = path.stat().st_size - read_header(path).size
     if not _flat(model.tree):
@@ -144,7 +144,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def _classes(model: Network) -> TreeLinear:
+def _classes(model: OwnNetwork) -> TreeLinear:
     return model.head.classes if isinstance(model, Detector) else model.classes
 
 

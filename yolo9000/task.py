@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .borrowed import Borrowed
 from .data.records import Records
 from .hardware import as_worker
 from .models import Network
@@ -37,7 +36,7 @@ class Task:
     notes: list[str] = field(default_factory=list)
 
 
-def descent_of(model: Network | Borrowed, task: Task) -> tuple[float, str]:
+def descent_of(model: Network, task: Task) -> tuple[float, str]:
     """The tree threshold and the rule; a flat model has no descent, and names its likeliest class."""
     if len(model.tree.group_start) == 1:
         return 0.0, "path"

@@ -30,7 +30,7 @@ from .detector import Detector
 from .head import RegionHead
 from .tables import cfg_of
 
-Network = Detector | TreeClassifier
+OwnNetwork = Detector | TreeClassifier
 
 
 class Header(NamedTuple):
@@ -115,7 +115,7 @@ def read_header(path: str | Path) -> Header:
     return header._replace(seen=seen)
 
 
-def load_weights(model: Network, path: str | Path, upto: int | None = None) -> Header:
+def load_weights(model: OwnNetwork, path: str | Path, upto: int | None = None) -> Header:
     """Read a `.weights` file into a network; nothing is changed where it does not fit.
 
     Args:
@@ -138,7 +138,7 @@ def load_weights(model: Network, path: str | Path, upto: int | None = None) -> H
     return header
 
 
-def save_weights(model: Network, path: str | Path, upto: int | None = None, header: Header | None = None) -> Path:
+def save_weights(model: OwnNetwork, path: str | Path, upto: int | None = None, header: Header | None = None) -> Path:
     """Write a network as a `.weights` file, whole or not at all.
 
     Args:
@@ -201,7 +201,7 @@ def start_from_classifier(model: Detector, path: str | Path, seed: int = 0) -> H
     return header
 
 
-def _came_from(model: Network, header: Header) -> None:
+def _came_from(model: OwnNetwork, header: Header) -> None:
     model.origin = header
     if isinstance(model, Detector):
         model.seen = header.seen
@@ -241,7 +241,7 @@ def _should(file: Path) -> str:
 Block = tuple[Layer, nn.Module]
 
 
-def _blocks(model: Network, upto: int | None) -> list[Block]:
+def _blocks(model: OwnNetwork, upto: int | None) -> list[Block]:
     """The convolutions of a network in its file's order, each with its layer, of the first `upto` layers."""
     layers = Cfg(cfg_of(model), "the model's cfg").layers()
     if upto is not None and not 1 <= upto <= len(layers):
