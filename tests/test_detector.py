@@ -171,6 +171,23 @@ def test_a_bad_target_is_named(targets, parts):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.rand(4, 9, 9),
+        torch.rand(1, 9, 9),
+        torch.rand(9, 9),
+        torch.rand(3, 0, 9),
+        torch.zeros(3, 9, 9, dtype=torch.uint8),
+    ],
+)
+def test_what_is_no_image_is_named_alone_and_in_a_stack(image):
+    model = small_model().eval()
+    for images in ([image], image[None]):
+        with pytest.raises(WordTreeError, match=r"an image of shape .*; give float \[3, h, w\] in 0..1"):
+            model(images)
+
+
 def test_training_without_targets_and_a_call_without_images_are_refused():
     with pytest.raises(WordTreeError, match="no targets given"):
         small_model().train()(pictures((32, 32)))

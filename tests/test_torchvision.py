@@ -496,6 +496,8 @@ def test_odd_images_are_taken(kind):
         ([torch.rand(3, 0, 5)], [scene([])], r"an image of shape \(3, 0, 5\), float32; give float \[3, h, w\]"),
         ([torch.rand(64, 64)], [scene([])], r"an image of shape \(64, 64\)"),
         ([torch.zeros(3, 9, 9, dtype=torch.uint8)], [scene([])], r"\(3, 9, 9\), uint8; give float \[3, h, w\] in 0..1"),
+        ([torch.rand(4, 9, 9)], [scene([])], r"\(4, 9, 9\), float32; give float \[3, h, w\]"),
+        ([torch.rand(1, 9, 9)], [scene([])], r"\(1, 9, 9\), float32; give float \[3, h, w\]"),
         (IMAGES[:1], None, "no targets"),
         (IMAGES[:1], [], "1 images and 0 targets"),
         (IMAGES[:1], [{}], "it takes labels"),

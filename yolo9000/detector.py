@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wordtree import WordTree, WordTreeError
 from wordtree.errors import unknown
+from wordtree.nn.contract import check_image, checked_target
 from wordtree.nn.suppression import rank
 
 from .batchnorm import set_batchnorm
@@ -148,18 +149,19 @@ class Detector(nn.Module):
 
         A stacked batch whose sides are multiples of the stride keeps its own size: that is multi-scale training.
         """
-        if (
-            isinstance(images, Tensor)
-            and images.dim() == 4
-            and not any(s % self.trunk.stride for s in images.shape[2:])
-        ):
-            _, _, height, width = images.shape
-            return images, [Placement(0.0, 0.0, 1.0, 1.0, width, height)] * len(images)
+        if isinstance(images, Tensor) and images.dim() == 4:  # of one size: all in one pass
+            for image in images[:1]:
+                check_image(image)
+            height, width = images.shape[2:]
+            if not (height % self.trunk.stride or width % self.trunk.stride):
+                return images, [Placement(0.0, 0.0, 1.0, 1.0, width, height)] * len(images)
         if not len(images):
             raise WordTreeError("no images given to the model; give at least one, float [3, h, w] in 0..1")
-        if isinstance(images, Tensor) and images.dim() == 4:  # of one size: all in one pass
+        if isinstance(images, Tensor) and images.dim() == 4:
             batch, placement = place(images, self.size, self.placement)
             return batch, [placement] * len(batch)
+        for image in images:
+            check_image(image)
         laid = [place(image, self.size, self.placement) for image in images]
         return torch.stack([image for image, _ in laid]), [placement for _, placement in laid]
 
@@ -286,15 +288,7 @@ class Detector(nn.Module):
             raise WordTreeError(f"{len(placed)} images and {len(targets)} targets; give one target a image")
         ready = []
         for number, (target, placement) in enumerate(zip(targets, placed, strict=True)):
-            if "labels" not in target:
-                raise WordTreeError(f"target {number} has {sorted(target)}; it takes labels, and boxes where known")
-            target = dict(target)
-            labels, known, nodes = target["labels"], target.get("known"), len(self.tree)
-            # on the CPU alone: elsewhere a look would wait for the device
-            if labels.device.type == "cpu" and bool(((labels < 0) | (labels >= nodes)).any()):
-                raise WordTreeError(f"target {number} has labels {labels.tolist()}; nodes are 0 to {nodes - 1}")
-            if known is not None and known.shape != (nodes,):
-                raise WordTreeError(f"target {number} has known of shape {tuple(known.shape)}; give bool [{nodes}]")
+            target = checked_target(target, number, self.tree)
             if "boxes" in target:
                 fault = check_boxes(target["boxes"], placement.image_width, placement.image_height)
                 if fault:
@@ -310,7 +304,5 @@ class Detector(nn.Module):
                     if fault:
                         raise WordTreeError(f"target {number}, ignored: {fault}")
                     target["ignored"] = place_boxes(target["ignored"].float(), placement).clamp(0.0, 1.0)
-            elif not target["labels"].numel():
-                raise WordTreeError(f"target {number} has no boxes and no label; give one of them")
             ready.append(target)
         return ready

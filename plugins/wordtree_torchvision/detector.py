@@ -19,6 +19,7 @@ from torchvision.ops import batched_nms
 from wordtree import WordTree, WordTreeError
 from wordtree.errors import unknown
 from wordtree.nn import suppress_relatives
+from wordtree.nn.contract import check_image, checked_target
 
 from .head import TreeHead
 
@@ -148,11 +149,7 @@ class TreeDetector(nn.Module):
         """Lay images on the input: the batch, and the targets laid alike."""
         transform = self.transform
         for image in images:
-            if image.dim() != 3 or not image.numel() or not image.is_floating_point():
-                raise WordTreeError(
-                    f"an image of shape {tuple(image.shape)}, {str(image.dtype).removeprefix('torch.')}; give float "
-                    "[3, h, w] in 0..1, of a pixel at least"
-                )
+            check_image(image, len(transform.image_mean))
             low, high = sorted(image.shape[-2:])
             scale = min(transform.min_size[0] / low, transform.max_size / high)
             if transform.fixed_size is None and low * scale < 1:
@@ -325,17 +322,9 @@ def checked(targets: Sequence[Target], images: Sequence[Tensor] | Tensor, tree: 
         raise WordTreeError(f"{len(images)} images and {len(targets)} targets; give one target a image")
     ready = []
     for number, target in enumerate(targets):
-        if "labels" not in target:
-            raise WordTreeError(f"target {number} has {sorted(target)}; it takes labels, and boxes where known")
-        labels, known, boxes = target["labels"], target.get("known"), target.get("boxes")
-        # on the CPU alone: elsewhere a look would wait for the device
-        if labels.device.type == "cpu" and bool(((labels < 0) | (labels >= len(tree))).any()):
-            raise WordTreeError(f"target {number} has labels {labels.tolist()}; nodes are 0 to {len(tree) - 1}")
-        if known is not None and known.shape != (len(tree),):
-            raise WordTreeError(f"target {number} has known of shape {tuple(known.shape)}; give bool [{len(tree)}]")
+        target = checked_target(target, number, tree)
+        labels, boxes = target["labels"], target.get("boxes")
         if boxes is None:
-            if not labels.numel():
-                raise WordTreeError(f"target {number} has no boxes and no label; give one of them")
             boxes = torch.zeros(0, 4, device=labels.device)
         else:
             if boxes.dim() != 2 or boxes.shape[-1] != 4:

@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, s
 from torchvision.ops import nms
 
 from wordtree.nn import TreeLinear
+from wordtree.nn.contract import checked_target
 
 STRIDE = 8
 
@@ -55,6 +56,7 @@ class Tiny(nn.Module):
         grid = self.size // STRIDE
         truth, images, cells, labels, wanted = torch.zeros_like(objectness), [], [], [], []
         for number, target in enumerate(targets):
+            target = checked_target(target, number, self.tree)
             if "boxes" in target:
                 found = target["boxes"] / scale[number]
                 column, row = ((found[:, :2] + found[:, 2:]) / 2 * grid).long().clamp(0, grid - 1).unbind(1)
