@@ -233,8 +233,16 @@ def test_a_run_yaml_has_them_its_files_relative_to_it_and_those_given_win(tmp_pa
     assert over == {"weights": "here.pth", "width": 5, "rates": [0.5, 1]}
     assert run.config(detector="grown").detector_options == {}  # another detector has its own
     assert run.config(detector="grown", detector_options={"width": 1}).detector_options == {"width": 1}
-    path.write_text("sources: [{kind: coco, path: a.json}]\ndetector: sized\ndetector_options: {weights: DEFAULT}\n")
-    assert read_run(path).config().detector_options == {"weights": "DEFAULT"}
+    for asked, placed in (
+        ("DEFAULT", "DEFAULT"),
+        ("facebook/detr-resnet-50", "facebook/detr-resnet-50"),  # a name
+        ("./mine", str(tmp_path / "mine")),  # a folder, whether it is there yet or not
+        ("../mine", str(tmp_path / "../mine")),
+    ):
+        path.write_text(
+            f"sources: [{{kind: coco, path: a.json}}]\ndetector: sized\ndetector_options: {{weights: {asked}}}\n"
+        )
+        assert read_run(path).config().detector_options == {"weights": placed}
     path.write_text("sources: [{kind: coco, path: a.json}]\ndetector: sized\ndetector_options: weights\n")
     with pytest.raises(WordTreeError, match=r"detector_options of 'weights'; give a dict, such as \{'weights'"):
         read_run(path)

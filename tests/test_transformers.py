@@ -4,7 +4,10 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import json
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -33,6 +36,7 @@ from wordtree_transformers.zoo import CONFIGS, columns_of
 import yolo9000
 from wordtree import WordTree, WordTreeError, build_tree, label_maps, plugins
 from wordtree.nn import tree_log_prob
+from yolo9000 import training
 
 ROOT = Path(__file__).parent.parent
 ONE = WordTree(["thing"], [-1])
@@ -275,6 +279,20 @@ def test_the_tree_starts_from_what_a_model_in_hand_knows(kind):
     assert attach(own(kind, 3), TREE, size=64).head.knowledge is None  # LABEL_0 ... say nothing
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_head_is_of_the_models_type_and_where_it_is(kind):
+    ours = attach(own(kind, 3, ["dog", "cat", "oak"]).double(), TREE, size=64, width=8)
+    assert {value.dtype for value in ours.parameters()} == {torch.float64}
+    assert ours.head.classes.features == 8 + len(ours.head.knowledge.nodes)
+    images = [image.double() for image in IMAGES[:2]]
+    if kind != "dab-detr":  # whose queries are float32, whatever the model is; and so are transformers' losses of boxes
+        sum(ours(images, [{"labels": torch.tensor([2])}, {"labels": torch.tensor([5])}]).values()).backward()
+        ours.eval().threshold = 0.0
+        assert ours(images)[0]["scores"].dtype == torch.float64
+    far = attach(own(kind, 3).to("meta"), TREE)
+    assert {value.device.type for value in (*far.parameters(), *far.buffers())} == {"meta"}
+
+
 def test_a_denoiser_of_other_classes_is_told_of_no_class():
     """Its embedding of the index after the last is zero; any other would say "person" of everything."""
     ours = attach(own("rt_detr", 4), TREE, [None] * 4, size=64).train()
@@ -296,25 +314,107 @@ def test_a_folder_of_weights_is_read_with_its_own_config(tmp_path):
     assert len(ours.head.knowledge.nodes) == 5
     with pytest.raises(WordTreeError, match="num_queries beside weights"):
         build("detr-resnet-50", TREE, weights=tmp_path / "mine", num_queries=5)
+    with pytest.raises(WordTreeError, match="weights and a config of detr-resnet-50"):
+        build("detr-resnet-50", TREE, weights=tmp_path / "mine", config={"model_type": "detr"})
     with pytest.raises(WordTreeError, match="cannot be read"):
         build("detr-resnet-50", TREE, weights=tmp_path / "nothing")
+    (tmp_path / "mine" / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(WordTreeError, match="cannot be read"):
+        build("detr-resnet-50", TREE, weights=tmp_path / "mine")
+
+
+def test_weights_of_half_precision_are_read_as_float32(tmp_path):
+    own("rt_detr", 3).half().save_pretrained(tmp_path / "half")
+    ours = build("rtdetr_r18vd", TREE, weights=tmp_path / "half", size=64)
+    assert {value.dtype for value in ours.parameters()} == {torch.float32}
+    assert sum(ours(IMAGES[:1], [scene([3])]).values()).isfinite()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detectors_own_options_build_its_network_again(kind, tmp_path):
+    own(kind, 3, ["dog", "cat", "oak"]).save_pretrained(tmp_path / "mine")
+    for ours in (build(NAMES[kind], TREE, weights=tmp_path / "mine", size=64, width=8), tiny(kind, TREE)):
+        options = json.loads(json.dumps(ours.options))
+        assert options == ours.options
+        again = build(NAMES[kind], TREE, size=64, **options)
+        assert again.options == ours.options
+        again.load_state_dict(ours.state_dict())
+        for one in (ours, again):
+            one.eval().threshold = 0.0
+        assert len(ours(IMAGES)[0]["scores"]) > 0
+        assert all(torch.equal(a["scores"], b["scores"]) for a, b in zip(ours(IMAGES), again(IMAGES), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, "KeyError: 'model_type'"),
+        ({"model_type": "detre"}, "config of detr-resnet-50: ValueError: Unrecognized"),
+        ({"model_type": "bert"}, "config of detr-resnet-50: ValueError: Unrecognized"),
+        ("detr", "config of detr-resnet-50: ValueError"),
+    ],
+)
+def test_a_config_of_no_detector_is_named(config, told):
+    with pytest.raises(WordTreeError, match=told):
+        build("detr-resnet-50", TREE, config=config)
+    with pytest.raises(WordTreeError, match="num_queries beside weights or a config of detr-resnet-50"):
+        build("detr-resnet-50", TREE, config=config, num_queries=5)
+
+
+def test_a_file_of_weights_is_refused_in_a_line():
+    """yolo9000's commands hand over the state dict in it; which network it is of, it does not say."""
+    with pytest.raises(WordTreeError, match=r"as a state dict of \d+ tensors.*; give the folder") as caught:
+        build("detr-resnet-50", TREE, weights=own("detr", 3).state_dict())
+    assert len(str(caught.value)) < 300
 
 
 # ---------------------------------------------------------------------- the same commands
 
 
-def test_the_same_loop_trains_scores_saves_and_loads_one(tmp_path):
+@pytest.fixture
+def offered():
+    """The plug-in's detectors by name, installed or not."""
+    added = None if "transformers/rtdetr_r18vd" in plugins.detectors() else plugins.register(wordtree_transformers)
+    yield
+    if added:
+        plugins.unregister(added)
+
+
+def test_a_run_starts_from_a_folder_and_needs_it_at_no_other_time(offered, tmp_path, monkeypatch):
+    start = own("detr", 3, ["dog", "cat", "oak"])
+    start.save_pretrained(tmp_path / "mine")
+    options = {
+        **TINY, "steps": 4, "test_scenes": 2, "batch": 2, "boxed_pictures": 4, "labelled_pictures": 4,
+        "checkpoint_every": 1, "detector": "transformers/detr-resnet-50",
+        "detector_options": {"weights": str(tmp_path / "mine"), "width": 8},
+    }  # fmt: skip
+    step = training.Trainer._step
+
+    def stopping(self, *given):
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *given)
+
+    monkeypatch.setattr(training.Trainer, "_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        yolo9000.train(joint=True, out=tmp_path / "run", progress=False, **options)
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "mine")
+    run = yolo9000.train(joint=True, out=tmp_path / "run", progress=False, **options)
+    model = yolo9000.load(run.weights)
+    assert model.inner.model.config.id2label == {0: "dog", 1: "cat", 2: "oak"}
+    kept = model.inner.model.state_dict()["bbox_predictor.layers.2.weight"]
+    assert 0 < (kept - start.state_dict()["bbox_predictor.layers.2.weight"]).abs().max() < 0.1  # it did start there
+    assert len(yolo9000.detect(torch.zeros(3, 64, 64, dtype=torch.uint8), weights=run.weights)) == 1
+
+
+def test_the_same_loop_trains_scores_saves_and_loads_one(offered, tmp_path):
+    options = {**TINY, "steps": 2, "test_scenes": 2, "batch": 2, "boxed_pictures": 4, "labelled_pictures": 4}
     name = "transformers/rtdetr_r18vd"
-    added = None if name in plugins.detectors() else plugins.register(wordtree_transformers)
-    try:
-        options = {**TINY, "steps": 2, "test_scenes": 2, "batch": 2, "boxed_pictures": 4, "labelled_pictures": 4}
-        run = yolo9000.train(joint=True, detector=name, out=tmp_path / "run", progress=False, **options)
-        assert "unseen/fine_under_boxed/mAP50" in run.metrics
-        photo = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
-        (found,) = yolo9000.detect(photo, weights=run.weights, threshold=0.0, tree_threshold=0.0)
-    finally:
-        if added:
-            plugins.unregister(added)
+    run = yolo9000.train(joint=True, detector=name, out=tmp_path / "run", progress=False, **options)
+    assert "unseen/fine_under_boxed/mAP50" in run.metrics
+    photo = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
+    (found,) = yolo9000.detect(photo, weights=run.weights, threshold=0.0, tree_threshold=0.0)
     assert len(found) > 0
     assert all(found.tree.path(label) == path for label, path in zip(found.labels.tolist(), found.paths, strict=True))
 

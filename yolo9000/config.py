@@ -260,6 +260,12 @@ def is_weight_file(option: str, value: Any) -> bool:
     return option in WEIGHT_OPTIONS and isinstance(value, str) and value.endswith(WEIGHT_FILES)
 
 
+def is_weight_path(option: str, value: Any) -> bool:
+    """Whether an option of a plug-in's detector names weights by where they lie: a file, or a folder as `./mine`."""
+    folder = option in WEIGHT_OPTIONS and isinstance(value, str) and value.startswith(("./", "../"))
+    return folder or is_weight_file(option, value)
+
+
 def _is_plain(value: Any) -> bool:
     return all(map(_is_plain, value)) if isinstance(value, list) else isinstance(value, (str, int, float))
 

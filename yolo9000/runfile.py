@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from wordtree import LabelMap, WordTree, WordTreeError, build_tree, label_maps
 from wordtree.errors import unknown
 
-from .config import FIELDS, Config, config_of, is_weight_file
+from .config import FIELDS, Config, config_of, is_weight_path
 from .darknet19 import COUNTS, WIDTHS
 from .data.augment import find_augmentation
 from .data.coco import read_coco
@@ -183,9 +183,9 @@ class RunFile:
         return config_of({"joint": True, **switched(given, given.get("without", ()))})
 
     def _placed(self, options: dict[str, Any]) -> dict[str, Any]:
-        """A detector's options, with files of weights where they lie from here."""
-        files = {key: value for key, value in options.items() if is_weight_file(key, value)}
-        return {**options, **{key: str(self.path.parent / value) for key, value in files.items()}}
+        """A detector's options, with files and folders of weights where they lie from here."""
+        paths = {key: value for key, value in options.items() if is_weight_path(key, value)}
+        return {**options, **{key: str(self.path.parent / value) for key, value in paths.items()}}
 
     def used(self, use: str) -> tuple[Source, ...]:
         """The sources of one use, "train" or "test"."""

@@ -55,13 +55,17 @@ def build(name: str, tree: WordTree, **options: Any) -> TreeQueries:
 
 
 def attach(
-    model: nn.Module, tree: WordTree, columns: Sequence[str | None] | None = None, size: int | None = None
+    model: nn.Module,
+    tree: WordTree,
+    columns: Sequence[str | None] | None = None,
+    size: int | None = None,
+    width: int = 256,
 ) -> TreeQueries:
     """A tree on a detector of transformers in hand; see `wordtree_transformers.zoo.attach`."""
     _check()
     from . import zoo
 
-    return zoo.attach(model, tree, columns, size)
+    return zoo.attach(model, tree, columns, size, width)
 
 
 def _check() -> None:

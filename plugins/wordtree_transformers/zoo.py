@@ -1,12 +1,14 @@
 """Configurations by name, and the step from one of transformers' detectors to one over a tree."""
 
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from transformers import AutoConfig, AutoModelForObjectDetection, PreTrainedModel
@@ -71,6 +73,7 @@ def build(
     weights: str | Path | None = None,
     size: int | None = None,
     width: int = 256,
+    config: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> TreeQueries:
     """One of transformers' detectors over a tree.
@@ -84,10 +87,14 @@ def build(
         size: pixels of an image's shorter side, the longer 5/3 of it at most; of each side with RT-DETR, D-FINE and
             YOLOS, which have no mask for what is beyond an image. 800, 640 and 512 where left out.
         width: of the tree head's embedding.
+        config: a whole config of transformers', as its `to_dict` gives it, with random weights, in place of the named.
         options: of transformers' config, such as num_queries, decoder_layers, backbone_config.
 
+    `options` of what is returned builds the same network again, but for `size`, and reads no weights: its width, and
+    its whole config in plain values.
+
     Raises:
-        WordTreeError: an unknown name or option; options beside weights.
+        WordTreeError: an unknown name or option; options beside weights or a config; weights that cannot be read.
 
     Example:
         >>> tree = WordTree(["animal", "plant", "dog", "cat"], [-1, -1, 0, 0])
@@ -99,13 +106,30 @@ def build(
     """
     if name not in SUMMARIES:
         raise unknown("transformers detector", name, SUMMARIES)
-    kind, own = CONFIGS[name]
+    if (weights is not None or config is not None) and options:
+        raise WordTreeError(
+            f"{', '.join(options)} beside weights or a config of {name}, which say them all; leave them out"
+        )
+    if weights is not None and config is not None:
+        raise WordTreeError(f"weights and a config of {name}; pretrained weights have their own config: give one")
+    columns: list[str | None] | None = None
     if weights is not None:
-        if options:
-            raise WordTreeError(
-                f"{', '.join(options)} beside weights of {name}; pretrained weights have their own config: give one"
-            )
-        return attach(_pretrained(weights), tree, size=size, width=width)
+        model = _pretrained(name, weights)
+    elif config is not None:
+        model = _of_config(name, config)
+    else:
+        model = AutoModelForObjectDetection.from_config(_config_of(name, size, options))
+        columns = [None] * (1 + RULES[model.loss_function].background)
+        if not RULES[model.loss_function].background:
+            _start_rare(model)
+    detector = attach(model, tree, columns, size, width)
+    detector.options = {"config": json.loads(model.config.to_json_string(use_diff=False)), "width": width}
+    return detector
+
+
+def _config_of(name: str, size: int | None, options: dict[str, Any]) -> Any:
+    """The named config with options of one's own, for a model of one class."""
+    kind, own = CONFIGS[name]
     known = AutoConfig.for_model(kind).to_dict()
     for option in options:
         if option not in known:
@@ -117,11 +141,7 @@ def build(
     if size is not None and "decoder_in_channels" in known:  # which take their queries from the places of the levels
         places = sum((-(-size // stride)) ** 2 for stride in known["feat_strides"])
         options.setdefault("num_queries", min(known["num_queries"], places))
-    config = AutoConfig.for_model(kind, num_labels=1, **{**own, **options})
-    model = AutoModelForObjectDetection.from_config(config)
-    if not RULES[model.loss_function].background:
-        _start_rare(model)
-    return attach(model, tree, [None] * (1 + RULES[model.loss_function].background), size, width)
+    return AutoConfig.for_model(kind, num_labels=1, **{**own, **options})
 
 
 def attach(
@@ -163,7 +183,7 @@ def attach(
         columns = [None] * count
     features = getattr(config, "d_model", None) or config.hidden_size
     head = TreeHead(tree, [(features, 1)], knowledge_of(tree, columns, count), width)
-    return TreeQueries(model, head, _transform(config.model_type, size))
+    return TreeQueries(model, head.to(next(model.parameters())), _transform(config.model_type, size))
 
 
 def columns_of(names: Sequence[str], tree: WordTree) -> list[str | None]:
@@ -200,15 +220,31 @@ def columns_of(names: Sequence[str], tree: WordTree) -> list[str | None]:
     return found
 
 
-def _pretrained(weights: str | Path) -> nn.Module:
+def _pretrained(name: str, weights: str | Path) -> Any:
+    if isinstance(weights, Mapping):  # a file, as yolo9000's commands hand it over
+        raise WordTreeError(
+            f"weights of {name} as a state dict of {len(weights)} tensors, which have no config with them; give the "
+            "folder that save_pretrained wrote, or the name of a detector"
+        )
     try:
-        model: nn.Module = AutoModelForObjectDetection.from_pretrained(str(weights))
-    except (OSError, ValueError) as error:
+        return AutoModelForObjectDetection.from_pretrained(str(weights), dtype=torch.float32)
+    except (OSError, ValueError, SafetensorError) as error:
         raise WordTreeError(
             f"weights {str(weights)!r} of transformers cannot be read ({' '.join(str(error).split())[:300]}); give a "
             "folder that save_pretrained wrote, or the name of a detector"
         ) from error
-    return model
+
+
+def _of_config(name: str, config: Mapping[str, Any]) -> Any:
+    """A model of a whole config, from random weights."""
+    try:
+        rest = dict(config)
+        return AutoModelForObjectDetection.from_config(AutoConfig.for_model(rest.pop("model_type"), **rest))
+    except (KeyError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise WordTreeError(
+            f"config of {name}: {type(error).__name__}: {told}; give what `to_dict` of a config of transformers gives"
+        ) from error
 
 
 def _start_rare(model: nn.Module) -> None:
