@@ -350,6 +350,41 @@ def test_softening_a_logit_scales_its_cost_as_background_and_the_slope(seed):
     torch.testing.assert_close(softened(objectness, torch.ones(30, dtype=torch.float64)), objectness)
 
 
+@pytest.mark.parametrize("share", [0.0, 1e-4, 0.03, 0.5, 1.0])
+def test_softening_is_finite_wherever_a_logit_is(share):
+    """float32 loses what a logarithm is taken of from -87 on, and a slope that is no number is one times 0 too."""
+    objectness = torch.linspace(-200, 200, 4001).requires_grad_()
+    soft = softened(objectness, torch.full_like(objectness, share))
+    (slope,) = torch.autograd.grad(soft.sum(), objectness)
+    assert soft.isfinite().all()
+    assert slope.isfinite().all()
+    plain = objectness.detach().double().requires_grad_()
+    cost = functional.softplus(plain) * max(share, 1e-4)
+    exact = cost + (-(-cost).expm1()).log()
+    (exact_slope,) = torch.autograd.grad(exact.sum(), plain)
+    near = plain > -30
+    torch.testing.assert_close(soft[near], exact[near].float(), rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(slope[near], exact_slope[near].float())
+    torch.testing.assert_close(functional.softplus(soft), functional.softplus(exact).float(), atol=1e-12, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("columns", [None, "known"])
+def test_the_head_is_of_the_models_type_and_where_it_is(kind, columns):
+    model = tiny(kind, 2).double()
+    ids = [None] * BACKGROUND[kind] + [None, TREE.ids[3]]
+    ours = attach(model, TREE, ids if columns else None, width=8)
+    assert {value.dtype for value in ours.parameters()} == {torch.float64}
+    assert ours.head.classes.features == 8 + (len(ours.head.knowledge.nodes) if columns else 0)
+    images = [image.double() for image in IMAGES[:2]]
+    losses = ours(images, [scene([2]), {"labels": torch.tensor([5])}])
+    sum(losses.values()).backward()
+    ours.eval().threshold = 0.0
+    assert ours(images)[0]["scores"].dtype == torch.float64
+    far = attach(tiny(kind, 2).to("meta"), TREE, ids if columns else None)
+    assert {value.device.type for value in (*far.parameters(), *far.buffers())} == {"meta"}
+
+
 def test_the_pull_of_an_image_label_ends_at_the_papers_overlap():
     objectness = torch.tensor([1e-4, 0.1, 0.29, 0.3, 0.6, 1.0], dtype=torch.float64).requires_grad_()
     cost = pull(objectness.log())

@@ -49,8 +49,10 @@ def build(name: str, tree: WordTree, **options: Any) -> TreeDetector:
     return zoo.build(name, tree, **options)
 
 
-def attach(model: nn.Module, tree: WordTree, columns: Sequence[str | None] | None = None) -> TreeDetector:
+def attach(
+    model: nn.Module, tree: WordTree, columns: Sequence[str | None] | None = None, width: int = 256
+) -> TreeDetector:
     """A tree on a torchvision detector in hand; see `wordtree_torchvision.zoo.attach`."""
     from . import zoo
 
-    return zoo.attach(model, tree, columns)
+    return zoo.attach(model, tree, columns, width)

@@ -76,8 +76,8 @@ class TreeDetector(nn.Module):
             128 of highest objectness, or "objectness", the one of highest objectness.
         exclusive: whether a label denies the siblings that its source does not know; without it they leave the softmax.
         candidates: of each level the boxes of highest objectness that are looked at; all where there are no levels.
-        options: of the builder that made it, those that make the same network again and read no weights; None for one
-            that was in hand.
+        options: of the builder that made it, those that make the same network again and read no weights, all but
+            `size`; None for one that was in hand.
     """
 
     options: dict[str, Any] | None = None
@@ -384,8 +384,11 @@ def deepest(known: Tensor, tree: WordTree) -> list[int]:
 
 
 def softened(objectness: Tensor, share: Tensor) -> Tensor:
-    """Logits whose cost as background, log(1 + e^o), is `share` of what it was: a loss that reads them pushes less."""
-    cost = softplus(objectness) * share.clamp(min=1e-4)
+    """Logits whose cost as background, log(1 + e^o), is `share` of what it was: a loss that reads them pushes less.
+
+    Below -30 there is no cost to speak of, and no slope: it would be lost in what the logarithm is taken of.
+    """
+    cost = softplus(objectness.clamp(min=-30)) * share.clamp(min=1e-4)
     return cost + (-(-cost).expm1()).log()
 
 

@@ -47,7 +47,7 @@ def build(
 
     A state dict is read as torchvision's own download would be: into a trunk with the batch-norms frozen and the layers
     trained that torchvision's weights have. An empty one gives that network, and no weights; `options` of what is
-    returned has one in their place, and builds the same network again.
+    returned has one in their place, and builds the same network again, but for `size`.
 
     Raises:
         WordTreeError: an unknown name or option; weights of that name that torchvision does not have, or that do not
@@ -132,7 +132,8 @@ def attach(
         raise WordTreeError(
             f"a tree on a {type(model).__name__}; attach takes torchvision's FasterRCNN, RetinaNet, FCOS and SSD"
         )
-    return kind(model, TreeHead(tree, inputs, knowledge_of(tree, columns, count), width))
+    head = TreeHead(tree, inputs, knowledge_of(tree, columns, count), width)
+    return kind(model, head.to(next(model.parameters())))
 
 
 def knowledge_of(tree: WordTree, columns: Sequence[str | None] | None, count: int) -> Knowledge | None:
