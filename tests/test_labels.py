@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import networkx
 import numpy as np
 import pytest
 import wordtree_datasets
@@ -133,6 +134,38 @@ def test_ids_may_be_synset_names() -> None:
     labels = LabelMap("pets", ("dog", "cat"), ("dog.n.01", "cat.n.01"))
     tree = build_tree(labels)
     assert [tree.ids[node] for node in labels.nodes_on(tree)] == ["n02084071", "n02121620"]
+
+
+def test_a_word_of_several_senses_is_not_taken_for_the_one_on_the_tree() -> None:
+    tree = build_tree("coco")  # which has the computer's mouse, and no other
+    mice = LabelMap("zoo", ("mouse", "zebra"), ("mouse", "zebra"))
+    told = r"1 of the 2 labels of 'zoo' have .*: mouse \(mouse: mouse\.n\.01, shiner\.n\.01, .*\); give the id or"
+    with pytest.raises(WordTreeError, match=told):
+        mice.nodes_on(tree)
+    with pytest.raises(WordTreeError, match="has 4 senses"):
+        build_tree(mice)
+    one = LabelMap("zoo", ("mouse", "zebra"), ("mouse.n.04", "zebra"))
+    assert [tree.names[node] for node in one.nodes_on(tree)] == ["mouse", "zebra"]
+
+
+# ---------------------------------------------------------------------- the nearest that a tree has
+
+
+def test_the_nearest_node_is_found_from_synset_names_words_and_instances() -> None:
+    tree = build_tree(["dog.n.01", "star.n.01", "bird.n.01"])
+    some = LabelMap("some", tuple("abcd"), ("poodle.n.01", "sun.n.01", "king penguin", "thought.n.01"))
+    assert some.nearest_on(tree) == ["n02084071", wordnet.id_of("star.n.01"), wordnet.id_of("bird.n.01"), None]
+    with pytest.raises(WordTreeError, match="'mouse' has 4 senses"):
+        LabelMap("some", ("mouse",), ("mouse",)).nearest_on(tree)
+    with pytest.raises(WordTreeError, match="no noun 'pengiun'"):
+        LabelMap("some", ("bird",), ("pengiun",)).nearest_on(tree)
+
+
+def test_a_taxonomy_in_a_circle_has_an_end() -> None:
+    graph = networkx.DiGraph([("a", "b"), ("b", "c"), ("c", "a"), ("top", "b")])
+    tree = WordTree(["top", "other"], [-1, -1])
+    assert LabelMap("some", ("c", "top"), ("c", "top")).nearest_on(tree, graph) == ["top", "top"]
+    assert LabelMap("some", ("c",), ("c",)).nearest_on(WordTree(["other"], [-1]), graph) == [None]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +346,26 @@ def test_every_label_that_is_missing_is_named(tmp_path: Path) -> None:
         assert LabelMap.read(tmp_path / "a.csv", missing="skip").labels == ("b",)
 
 
+def test_labels_behind_a_gap_keep_their_numbers(tmp_path: Path) -> None:
+    """What annotations call class 2 is class 2, whether WordNet has a word for class 1 or not."""
+    (tmp_path / "a.csv").write_text("label,id\ndog,n02084071\nunicorn,unicorn.n.9\n\ncat,n02121620\n")
+    (tmp_path / "a.yaml").write_text("dog: n02084071\nunicorn: unicorn.n.9\ncat: n02121620\n")
+    for file in ("a.csv", "a.yaml"):
+        with pytest.warns(UserWarning, match="unicorn"):
+            labels = LabelMap.read(tmp_path / file, missing="skip")
+        assert dict(zip(labels.labels, labels.numbers, strict=True)) == {"dog": 0, "cat": 2}
+        assert LabelMap.read(labels.save(tmp_path / f"b{file[1:]}"), "a") == labels
+
+
+def test_an_id_of_yaml_is_the_text_as_written(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "labels: {a: no, b: 0123, c: 1.10, d: 2001-01-01}\nnumbers: {a: 3, b: 1, c: 2, d: 9}\n"
+    )
+    labels = LabelMap.read(tmp_path / "a.yaml")
+    assert (labels.ids, labels.numbers) == (("no", "0123", "1.10", "2001-01-01"), (3, 1, 2, 9))
+    assert LabelMap.read(labels.save(tmp_path / "b.yaml"), "a") == labels
+
+
 def test_category_names_of_several_senses_are_listed_with_them(tmp_path: Path) -> None:
     categories = [{"id": at, "name": name} for at, name in enumerate(["mouse", "zebra", "tie", "stop sign"])]
     path = annotations(tmp_path / "a.json", categories)
@@ -358,6 +411,16 @@ def test_category_names_of_several_senses_are_listed_with_them(tmp_path: Path) -
         ("a.json", '{"categories": [{"id": 1, "name": "zebra"}, {"id": 1, "name": "ox"}]}', r"number 1 stands in"),
         ("a.json", '{"categories": [{"id": 1, "name": "zebra"}', r"a\.json, line 1: not JSON"),
         ("a.json", '{"categories": []}', r"a\.json: no labels"),
+        ("a.yaml", "? [a, b]\n: c\n", r"a\.yaml, line 1: a list or a mapping as a key; give pairs `label: id`"),
+        ("a.yaml", "cat: x\ndog:\n", r"a\.yaml, entry 2: label 'dog' with id ''; give both"),
+        ("a.yaml", "dog: [a, b]\n", r"a\.yaml, entry 1: label 'dog' has the id \['a', 'b'\]; give text or a number"),
+        ("a.yaml", "dog: {a: b}\n", r"a\.yaml, entry 1: label 'dog' has the id \{'a': 'b'\}; give text"),
+        ("a.json", '{"dog": null}', r"a\.json, entry 1: label 'dog' with id ''; give both"),
+        ("a.json", '{"dog": true}', r"a\.json, entry 1: label 'dog' has the id True; give text or a number"),
+        ("a.csv", "family,species\nFelidae,Lynx lynx,3\n", r"a\.csv, line 2: '3' stands beyond the columns family, sp"),
+        ("a.csv", "label,id\nx,y\ncrane, the,n02012849\n", r"a\.csv, line 3: 'n02012849' stands beyond the columns"),
+        ("a.csv", f"label,id\ndog,{'n' * 140_000}\n", r"a\.csv, line \d: not a table \(field larger than field limit"),
+        ("a.csv", f"{'n' * 140_000}\n", r"a\.csv, line 1: not a table \(field larger"),
         ("a.txt", "dog", r"a\.txt: no reader for '\.txt'; known: \.csv, \.tsv"),
     ],
 )
@@ -365,6 +428,11 @@ def test_a_bad_file_is_refused_by_line(tmp_path: Path, name: str, text: str, err
     (tmp_path / name).write_text(text)
     with pytest.raises(WordTreeError, match=error):
         LabelMap.read(tmp_path / name)
+
+
+def test_a_comma_too_many_is_no_cell(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("label,id\ndog,n02084071,\ncat,n02121620, ,\n")
+    assert LabelMap.read(tmp_path / "a.csv").labels == ("dog", "cat")
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:

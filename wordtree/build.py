@@ -303,10 +303,8 @@ def _above(
         if id_ == top:  # only where it is kept as a node
             above[id_] = (TOP,)
             continue
-        parents = list(kinds.hypernyms(id_))
-        left: list[str] = []
-        if kinds.instance_hypernyms is not None:
-            (parents if instances else left).extend(kinds.instance_hypernyms(id_))
+        parents = kinds.above(id_, instances)
+        left = [] if instances else kinds.above(id_)[len(parents) :]
         if id_ in rule.parents:
             parents, left = list(rule.parents[id_]), parents + left
         if top is None and not parents:

@@ -39,8 +39,9 @@ class LabelMap:
         name: what `build_tree(name)` calls it.
         labels: the classes as the data set names them, unique.
         ids: one id a label, such as n02084071; two labels may share one.
-        numbers: the data set's own number of each label, as its annotations write it (COCO's run from 1 to 90 for 80
-            labels); 0, 1, 2 ... where left out.
+        numbers: the data set's own number of each label, as its annotations write it; 0, 1, 2 ... where left out.
+            COCO's own files count from 1 to 90 for 80 labels: `LabelMap.read` of one has those numbers, while `coco`
+            counts from 0 to 79, as folders in YOLO's format do.
 
     Raises:
         WordTreeError: labels, ids and numbers that do not pair up, a label or number given twice, or no labels.
@@ -113,7 +114,8 @@ class LabelMap:
             path: the file.
             name: the map's name; the file's own, without suffix, where left out.
             missing: what becomes of labels that WordNet does not have: "error", or "skip", which leaves them out with a
-                warning that names them.
+                warning that names them. The others keep their numbers, which are their places in the file where it has
+                none.
 
         Raises:
             FileNotFoundError: no such file.
@@ -142,7 +144,8 @@ class LabelMap:
             warnings.warn(f"{path}: WordNet 3.0 does not have {left_out}: left out", stacklevel=2)
         if not ids:
             raise WordTreeError(f"{path}: no labels; give a row a label, `label,id`")
-        numbers = tuple(row.number for row in rows if row.label in ids and row.number is not None)
+        # a label's place is counted with those left out: annotations that write no number mean the place
+        numbers = tuple(at if row.number is None else row.number for at, row in enumerate(rows) if row.label in ids)
         return cls(name or path.stem, tuple(ids), tuple(ids.values()), numbers)
 
     @staticmethod
@@ -191,18 +194,25 @@ class LabelMap:
         """int64 [labels]: the node that each label stands for.
 
         Raises:
-            WordTreeError: labels whose id is not on the tree, all listed.
+            WordTreeError: labels whose id is not on the tree, or is a word of several senses, all listed.
         """
         node_of = {id_: node for node, id_ in enumerate(tree.ids)}
-        nodes, missing = [], []
+        nodes, missing, several = [], [], []
         for label, id_ in zip(self.labels, self.ids, strict=True):
             node = node_of.get(id_, -1)
             if node < 0:  # an id may be written as a synset name where a map was made by hand
-                found = [node_of[one] for one in wordnet.candidates(id_) if one in node_of]
-                node = found[0] if len(found) == 1 else -1
+                found = wordnet.candidates(id_)
+                if len(found) > 1:  # which is meant is not for the tree to decide: it may hold the wrong one alone
+                    several.append(f"{label} ({id_}: {', '.join(map(wordnet.synset_name, found))})")
+                node = node_of.get(found[0], -1) if len(found) == 1 else -1
             nodes.append(node)
             if node < 0:
                 missing.append(f"{label} ({id_})")
+        if several:
+            raise WordTreeError(
+                f"{len(several)} of the {len(self)} labels of {self.name!r} have words of several senses for ids: "
+                f"{_listed(several)}; give the id or the synset name that is meant"
+            )
         if missing:
             raise WordTreeError(
                 f"{len(missing)} of the {len(self)} labels of {self.name!r} are not on this tree of {len(tree)} nodes: "
@@ -211,7 +221,8 @@ class LabelMap:
         return np.array(nodes, dtype=np.int64)
 
     def nearest_on(self, tree: WordTree, taxonomy: Any = "wordnet") -> list[str | None]:
-        """The id of each label on a tree that was built of others: its own, or that of the nearest kind above it.
+        """The id of each label on a tree that was built of others: its own, or that of the nearest kind above it, or of
+        what it is an instance of.
 
         Args:
             tree: any tree whose ids are the taxonomy's.
@@ -219,6 +230,9 @@ class LabelMap:
 
         Returns:
             an id of the tree a label, None where the tree has nothing above it.
+
+        Raises:
+            WordTreeError: an id that the taxonomy does not have, or that it may read in several ways.
 
         Example:
             >>> from wordtree import build_tree
@@ -228,12 +242,14 @@ class LabelMap:
         """
         from .taxonomy import find_taxonomy
 
-        above, on = find_taxonomy(taxonomy).hypernyms, set(tree.ids)
+        kinds, on = find_taxonomy(taxonomy), set(tree.ids)
         found = []
         for id_ in self.ids:
-            level = [id_]
+            level = [id_ if id_ in on else kinds.resolve(id_)]
+            seen = set(level)
             while level and not on.intersection(level):  # one step up at a time, by every way there is
-                level = list(dict.fromkeys(up for one in level for up in above(one)))
+                level = [up for up in dict.fromkeys(up for one in level for up in kinds.above(one)) if up not in seen]
+                seen.update(level)
             found.append(next((one for one in level if one in on), None))
         return found
 
@@ -351,21 +367,31 @@ def _whole(path: Path, where: str, number: Any) -> int | None:
 
 def _read_table(path: Path, text: str, delimiter: str) -> list[Row]:
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [column.strip() for column in table.fieldnames or []]
-    table.fieldnames = columns
+    try:
+        columns = [column.strip() for column in table.fieldnames or []]
+        table.fieldnames = columns
+        lines = [(table.line_num, cells) for cells in table]
+    except csv.Error as error:
+        at = max(1, table.line_num)
+        raise WordTreeError(f"{path}, line {at}: not a table ({error}); quotes stand around a cell, in pairs") from None
+    for at, cells in lines:
+        if more := [cell for cell in cells.pop(None, []) if cell.strip()]:  # where DictReader puts what is over
+            raise WordTreeError(
+                f"{path}, line {at}: {more[0]!r} stands beyond the columns {', '.join(columns)}; give a cell each, "
+                "with quotes around one that has a separator in it"
+            )
     if "id" not in columns and linnaean.is_list(columns):
-        return _linnaean(path, "line", [(table.line_num, cells) for cells in table if any(cells.values())])
+        return _linnaean(path, "line", [(at, cells) for at, cells in lines if any(cells.values())])
     for needed in ("label", "id"):
         if needed not in columns:
             raise WordTreeError(
                 f"{path}: no column {needed!r} among {', '.join(columns) or 'none'}; give `label` and `id`"
             )
     rows, guessed = [], "confidence" in columns  # what wordtree.guess wrote: every id is of WordNet
-    for cells in table:
-        if any(isinstance(cell, str) and cell.strip() for cell in cells.values()):
+    for at, cells in lines:
+        if any((cell or "").strip() for cell in cells.values()):
             label, id_, number = ((cells.get(column) or "").strip() for column in ("label", "id", "number"))
-            where = f"line {table.line_num}"
-            rows.append(Row(where, label, id_, _whole(path, where, number), word=guessed))
+            rows.append(Row(f"line {at}", label, id_, _whole(path, f"line {at}", number), word=guessed))
     undecided = [f"{row.where} ({row.label})" for row in rows if not row.id]
     if undecided and guessed:
         raise WordTreeError(
@@ -385,8 +411,16 @@ def _pairs(path: Path, content: Any) -> list[Row]:
     for label in numbers:
         if label not in content:
             raise unknown(f"label under `labels` of {path} for the number of", str(label), map(str, content))
+    for at, (label, id_) in enumerate(content.items(), 1):
+        if isinstance(id_, (bool, list, Mapping)):
+            raise WordTreeError(f"{path}, entry {at}: label {label!r} has the id {id_!r}; give text or a number")
     return [
-        Row(f"entry {at}", str(label).strip(), str(id_).strip(), _whole(path, f"entry {at}", numbers.get(label)))
+        Row(
+            f"entry {at}",
+            str(label).strip(),
+            "" if id_ is None else str(id_).strip(),
+            _whole(path, f"entry {at}", numbers.get(label)),
+        )
         for at, (label, id_) in enumerate(content.items(), 1)
     ]
 
@@ -471,8 +505,16 @@ def _read_yaml(path: Path, text: str) -> list[Row]:
         """SafeLoader that refuses a key given twice; YAML says that it must, PyYAML keeps the last."""
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, Any]:
-        # A key is the text as written: `no` and `1` are labels, not False and a number.
-        return _once(path, [(key.value, loader.construct_object(value, deep=True)) for key, value in node.value])
+        # A key is the text as written, and so is an id: `no` and `1` are labels, not False and a number.
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                raise WordTreeError(f"{path}, line {line}: a list or a mapping as a key; give pairs `label: id`")
+        return _once(path, [(key.value, _written(loader, value)) for key, value in node.value])
+
+    def _written(loader: yaml.SafeLoader, value: yaml.Node) -> Any:
+        plain = isinstance(value, yaml.ScalarNode) and value.tag != "tag:yaml.org,2002:null"
+        return value.value if plain else loader.construct_object(value, deep=True)
 
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:

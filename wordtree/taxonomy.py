@@ -49,6 +49,11 @@ class Taxonomy:
     instance_hypernyms: Callable[[str], Sequence[str]] | None = None
     sort_name: Callable[[str], str] | None = None
 
+    def above(self, id_: str, instances: bool = True) -> list[str]:
+        """The ids directly above: what it is a kind of, then what it is an instance of, where those are wanted."""
+        of = self.instance_hypernyms if instances else None
+        return [*self.hypernyms(id_), *(of(id_) if of else ())]
+
 
 WORDNET = Taxonomy(
     name="wordnet",
