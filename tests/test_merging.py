@@ -92,6 +92,17 @@ def test_merging_keeps_order_and_names_what_differs() -> None:
     assert build_tree(both) == build_tree(zoo, site)
 
 
+def test_a_label_that_would_stand_for_two_ids_is_refused_and_not_lost() -> None:
+    zoo = LabelMap("zoo", ("crane", "site/crane"), ("a", "b"))
+    site = LabelMap("site", ("crane",), ("c",))
+    with pytest.raises(WordTreeError, match=r"label 'site/crane' would stand for b and for c; give the map 'site' an"):
+        merge([zoo, site])
+    with pytest.raises(WordTreeError, match=r"label 'site/crane' would stand for b and for c"):
+        merge([LabelMap("zoo", ("crane",), ("a",)), LabelMap("site", ("crane",), ("b",)), site])
+    assert merge([site, zoo]).ids == ("c", "a", "b")
+    assert merge([zoo, LabelMap("yard", ("crane",), ("c",)), zoo]).ids == ("a", "b", "c")
+
+
 def test_what_coco_voc_and_imagenet_share(three: Comparison) -> None:
     tree = three.tree
     assert tree == build_tree("coco", "voc", "imagenet1k")

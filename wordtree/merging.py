@@ -27,6 +27,9 @@ def merge(maps: Iterable[LabelMap], name: str | None = None) -> LabelMap:
     A label that two maps give to one id stands once; where they mean different things by it, the later one is written
     `map/label`. Numbers start anew: each data set's annotations keep their own.
 
+    Raises:
+        WordTreeError: a `map/label` that would stand for two ids, as where two maps are called alike.
+
     Example:
         >>> zoo = LabelMap("zoo", ("crane", "dog"), ("n02012849", "n02084071"))
         >>> site = LabelMap("site", ("crane", "dog"), ("n03126707", "n02084071"))
@@ -38,7 +41,12 @@ def merge(maps: Iterable[LabelMap], name: str | None = None) -> LabelMap:
     for one in maps:
         for label, id_ in zip(one.labels, one.ids, strict=True):
             if id_of.setdefault(label, id_) != id_:
-                id_of[f"{one.name}/{label}"] = id_
+                renamed = f"{one.name}/{label}"
+                if id_of.setdefault(renamed, id_) != id_:
+                    raise WordTreeError(
+                        f"label {renamed!r} would stand for {id_of[renamed]} and for {id_}; give the map "
+                        f"{one.name!r} another name"
+                    )
     return LabelMap(name or "+".join(one.name for one in maps), tuple(id_of), tuple(id_of.values()))
 
 
