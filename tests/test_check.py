@@ -245,6 +245,14 @@ def test_faults_are_lines_a_summary_and_exit_code_one(tmp_path: Path) -> None:
     assert process("t.names", cwd=tmp_path).stdout.splitlines()[-1] == "t.names: 2 faults"
 
 
+def test_names_beside_a_tree_that_is_no_text_are_told_of_it(tmp_path: Path) -> None:
+    (tmp_path / "t.names").write_text("animal\ndog\n")
+    (tmp_path / "t.tree").write_text("animal -1\ndog 0\n", encoding="utf-16")
+    run = process("t.names", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (1, "")
+    assert run.stdout.splitlines() == ["t.tree:1: UTF-16 text; save it as UTF-8", "t.names: 1 fault"]
+
+
 def test_a_sound_file_is_told_in_short_with_exit_code_zero(tmp_path: Path) -> None:
     tree = build_tree("coco")
     for name in ("t.tree", "t.json", "t.csv", "t.tsv"):

@@ -18,7 +18,9 @@ from .show import summary
 
 
 def check(path: str | Path) -> tuple[list[Fault], list[str]]:
-    """The faults of a file, and of the `.names` beside a `.tree`, by line; and what is in it, a sentence a line.
+    """The faults of a file by line, and what is in it, a sentence a line.
+
+    A `.tree` is checked with the `.names` beside it, a `.names` against the count of the `.tree` beside it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -38,17 +40,18 @@ def check(path: str | Path) -> tuple[list[Fault], list[str]]:
     known = (*SUFFIXES, ".names", ".map")
     if path.suffix not in known:
         raise WordTreeError(f"{path}: no check for {path.suffix!r}; known: {', '.join(known)}")
-    source, names, told = Source(path), Source(path.with_suffix(".names")), []
+    beside = Source(path.with_suffix(".tree" if path.suffix == ".names" else ".names"))
+    source, told = Source(path), []
     try:
         if path.suffix == ".map":
             told = [f"a map of {len(scan_map(source))} classes"]
         elif path.suffix == ".names":
-            told = _names(source)
+            told = _names(source, beside)
         elif path.suffix == ".tree":
             graph = scan_darknet(source)
             told = _of_graph(source, graph)
-            if names.path.exists():
-                scan_names(names, path, len(graph.ids))
+            if beside.path.exists():
+                scan_names(beside, path, len(graph.ids))
         elif path.suffix in DELIMITERS:
             table = table_of(source)
             is_map = {"label", "id"} <= set(table.columns) and "parent" not in table.columns
@@ -59,7 +62,7 @@ def check(path: str | Path) -> tuple[list[Fault], list[str]]:
             told = _labels(source, pairs) if pairs else _of_graph(source, scan_document(source, top))
     except Stopped:
         pass
-    by_line = [sorted(one.faults, key=lambda fault: fault.line) for one in (source, names)]
+    by_line = [sorted(one.faults, key=lambda fault: fault.line) for one in (source, beside)]
     return by_line[0] + by_line[1], told
 
 
@@ -84,11 +87,10 @@ def _of_graph(source: Source, graph: Graph) -> list[str]:
     return told
 
 
-def _names(source: Source) -> list[str]:
+def _names(source: Source, tree: Source) -> list[str]:
     """A `.names`, against the `.tree` beside it where there is one."""
-    tree = source.path.with_suffix(".tree")
-    nodes = len(lines_of(Source(tree))) if tree.exists() else None
-    return [f"{len(scan_names(source, tree, nodes))} names"]
+    nodes = len(lines_of(tree)) if tree.path.exists() else None
+    return [f"{len(scan_names(source, tree.path, nodes))} names"]
 
 
 # ---------------------------------------------------------------------- label maps
