@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,13 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["--help"])
     assert f"    {command} " in capsys.readouterr().out
+
+
+def test_a_command_leaves_the_process_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = warnings.formatwarning
+    wordtree(capsys, "labels", "voc")
+    fails(capsys, "labels", tmp_path / "gone.csv")
+    assert warnings.formatwarning is before
 
 
 def test_show_a_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `wordtree`; the process's own where left out.
     """
     given = parser().parse_args(arguments)
+    before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         given.run(given)
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (WordTreeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        warnings.formatwarning = before
 
 
 def parser() -> argparse.ArgumentParser:
