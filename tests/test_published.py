@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import wordtree_datasets.published as published
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wordtree import WordTreeError, build_tree, label_maps, linnaean, wordnet
 from wordtree.cli import main
@@ -424,3 +426,10 @@ def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[st
     lines = [line for line in shown.splitlines() if line != "..."]
     assert len(lines) == 9
     assert set(lines) <= set(printed)
+
+
+@given(st.dictionaries(st.text("ab", max_size=3), st.sampled_from(["dog", "cat", "oak"])))
+def test_a_name_that_several_codes_have_is_followed_by_its_code(name_of: dict[str, str]) -> None:
+    names = list(name_of.values())
+    expected = {code: name if names.count(name) == 1 else f"{name} ({code})" for code, name in name_of.items()}
+    assert published._once(name_of) == expected

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -308,9 +309,8 @@ def _descriptions(path: Path) -> dict[str, str]:
 
 def _once(name_of: Mapping[str, str]) -> dict[str, str]:
     """Names that stand once: one that several have is followed by its code."""
-    names = list(name_of.values())
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    return {code: f"{name} ({code})" if name in twice else name for code, name in name_of.items()}
+    times = Counter(name_of.values())
+    return {code: f"{name} ({code})" if times[name] > 1 else name for code, name in name_of.items()}
 
 
 def _above(path: Path, content: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
