@@ -162,6 +162,16 @@ def test_any_bit_flipped_and_any_cut_is_found(place, bit):
             read_tensors(path)
 
 
+def test_tensors_that_share_memory_are_each_written_whole(tmp_path):
+    tied = torch.nn.ModuleDict({"one": torch.nn.Linear(3, 3), "other": torch.nn.Linear(3, 3)})
+    tied["other"].weight = tied["one"].weight
+    rows = torch.arange(6.0).view(2, 3)
+    given = {**tied.state_dict(), "first": rows[0], "all": rows, "none": rows[:0], "nothing": torch.zeros(0)}
+    tensors, _ = read_tensors(save_tensors(tmp_path / "tied.safetensors", given, {}))
+    assert tensors.keys() == given.keys()
+    assert all(torch.equal(value, given[key]) for key, value in tensors.items())
+
+
 def test_a_file_of_before_there_were_checksums_is_read(tmp_path):
     path = tmp_path / "old.safetensors"
     save_file({"weight": torch.ones(2)}, path, metadata={"yolo9000": json.dumps({"format": 1, "step": 3})})

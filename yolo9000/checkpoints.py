@@ -27,12 +27,19 @@ FORMAT = 2  # 1 had no checksum
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
     """Write tensors and a JSON header to a new file, then put it in its place: no reader ever sees half of it.
 
-    The header gets `format` and `sha256`, the hash of all the rest, by which a damaged file is known.
+    The header gets `format` and `sha256`, the hash of all the rest, by which a damaged file is known. Tensors that
+    share memory, as tied weights do, are each written whole.
 
     Raises:
         CannotWrite: a full disk or a read-only folder; what stood at `path` stands there still.
     """
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        memory = value.untyped_storage().data_ptr()
+        plain[key] = value.clone() if memory in seen else value  # safetensors refuses what shares memory
+        seen.add(memory)
     header = {**header, "format": FORMAT}
     header["sha256"] = _hash(plain, header)
     with whole(path, sum(value.nbytes for value in plain.values())) as part:
