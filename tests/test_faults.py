@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import TINY, command
 from safetensors.torch import load_file
+from small_data import SMALL
 from test_runfile import joint
 from torch import nn
 
@@ -153,6 +154,68 @@ def test_the_files_of_a_run_yaml_are_named_by_their_paths(tmp_path, monkeypatch,
     assert record["losses"] == {"box": "nan"}
     assert len(record["files"]) == 5
     assert all(Path(file).is_file() for file in record["files"])
+
+
+def partial(folder: Path, **settings: Any) -> Path:
+    """A run.yaml whose sources know a part of the tree each: all targets of a source tell of the same nodes."""
+    run = joint(folder, tree="small.json", batch=6, **settings)
+    SMALL.save(folder / "small.json")
+    text = run.read_text().replace("ratio: 1\n", "ratio: 1\n  knows: [dog]\n").replace("ratio: 4\n", "ratio: 1\n")
+    run.write_text(text)
+    return run
+
+
+def unsound_in(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses of a step, counted from 1, are said not to be finite, whatever they are."""
+    calls = iter(range(1, 100))
+    monkeypatch.setattr(training, "unsound_after", lambda *given: "losses" if next(calls) == step else "")
+
+
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+def test_a_batch_whose_targets_share_what_their_source_knows_is_written_out(
+    tmp_path, monkeypatch, one_thread, nonfinite
+):
+    run = partial(tmp_path, nonfinite=nonfinite)
+    unsound_in(4, monkeypatch)
+    if nonfinite == "stop":
+        with pytest.raises(NotFinite, match="losses of step 4"):
+            yolo9000.train(data=run, out=tmp_path / "out", progress=False)
+    else:
+        with pytest.warns(UserWarning, match="losses of step 4"):
+            yolo9000.train(data=run, out=tmp_path / "out", progress=False)
+    tensors = load_file(tmp_path / "out" / "nonfinite" / "step-4" / "batch.safetensors")
+    marks = [value for key, value in tensors.items() if key.endswith(".known")]
+    assert len(marks) == 3
+    for one in marks:
+        assert torch.equal(one, marks[0])
+        assert 0 < int(one.sum()) < len(SMALL)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"exclusive": False}, {"image_label": "area"}, {"loss": "darknet"}, {"loss": "darknet-2018", "accumulate": 2}],
+)
+def test_a_replay_computes_the_losses_that_the_run_computed(tmp_path, monkeypatch, one_thread, settings):
+    run = partial(tmp_path, **settings)
+    unsound_in(5, monkeypatch)
+    with pytest.raises(NotFinite, match="losses of step 5"):
+        yolo9000.train(data=run, out=tmp_path / "out", progress=False)
+    folder = tmp_path / "out" / "nonfinite" / "step-5"
+    record = json.loads((folder / "fault.json").read_text())
+    assert record["seen"] == 3 * 6  # images of the phase, those of the step included
+    losses = replay(folder)["losses"]
+    assert losses == pytest.approx(record["losses"], rel=1e-5)
+    assert all(losses.values())
+
+
+def test_a_replay_keeps_a_frozen_trunk_as_it_is(tmp_path, monkeypatch, one_thread):
+    run = partial(tmp_path, trunk="torchvision/mobilenet_v3_small@16", trunk_frozen=True)
+    unsound_in(5, monkeypatch)
+    with pytest.raises(NotFinite):
+        yolo9000.train(data=run, out=tmp_path / "out", progress=False)
+    folder = tmp_path / "out" / "nonfinite" / "step-5"
+    record = json.loads((folder / "fault.json").read_text())
+    assert replay(folder)["losses"] == pytest.approx(record["losses"], rel=1e-5)
 
 
 # ---------------------------------------------------------------------- a run that goes on

@@ -15,6 +15,7 @@ from wordtree.errors import unknown
 from .choice import Choice
 from .config import WEIGHT_OPTIONS, Config, is_weight_file
 from .detector import Detector
+from .lossrules import RULES
 from .trunks import read_state
 
 OWN = "yolo9000"
@@ -164,8 +165,17 @@ def borrowed_of(config: Config, tree: WordTree, before: Mapping[str, Any] | None
     before = before or {}
     options = before.get("options") if before.get("name") == config.detector else config.detector_options
     model = Borrowed(config.detector, tree, config.size, options)
-    model.set_image_label(config.image_label or "score")
+    set_loss(model, config)
     return model
+
+
+def set_loss(model: AnyDetector, config: Config) -> None:
+    """Let a detector train by a run's reading of the loss, its rule for image labels, and what its labels deny."""
+    if isinstance(model, Detector):
+        model.loss_rules = RULES[config.loss]
+    if config.image_label or isinstance(model, Borrowed):
+        model.set_image_label(config.image_label or "score")
+    model.exclusive = config.exclusive
 
 
 def _built(name: str, tree: WordTree, size: int, options: dict[str, Any]) -> Any:

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from wordtree import WordTreeError
 
-from .borrowed import OWN
+from .borrowed import OWN, AnyDetector, set_loss
 from .checkpoints import load_model, read_tensors, save_model, save_tensors, versions
 from .config import Config, config_of
+from .detector import Detector
 from .files import CannotWrite, whole, write_text
 from .hardware import autocast_of
 from .ready import ready_batch
@@ -44,8 +45,8 @@ class NotFinite(WordTreeError):
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run stands: the number of the step, its phase, the pixels of its input and its learning rate; and which
-    rank of how many."""
+    """Where a run stands: the number of the step, its phase, the pixels of its input and its learning rate; which rank
+    of how many; and how many images a detector of ours has seen, those of the step included."""
 
     step: int
     phase: str
@@ -53,6 +54,7 @@ class Moment:
     rate: float
     rank: int = 0
     ranks: int = 1
+    seen: int = 0
 
 
 def unsound(images: Tensor, targets: Sequence[dict[str, Tensor]]) -> str:
@@ -221,7 +223,7 @@ class Faults:
 
 
 def replay(folder: str | Path, weights: str | Path | None = None) -> dict[str, Any]:
-    """Compute the step of a fault again, forward and backward, on what was written out.
+    """Compute the step of a fault again, forward and backward, on what was written out, by the run's own loss.
 
     Args:
         folder: such as runs/joint/nonfinite/step-7.
@@ -240,7 +242,14 @@ def replay(folder: str | Path, weights: str | Path | None = None) -> dict[str, A
     record = json.loads((folder / "fault.json").read_text())
     config = config_of(record["config"])
     tensors, header = read_tensors(folder / "batch.safetensors")
-    model = load_model(weights or folder / "weights.safetensors")[0].train()
+    model = load_model(weights or folder / "weights.safetensors")[0]
+    if isinstance(model, AnyDetector):
+        set_loss(model, config)
+    if isinstance(model, Detector):
+        model.seen = record.get("seen", 0)
+    if config.trunk_frozen:
+        model.trunk.freeze()  # type: ignore[operator]
+    model.train()
     targets: list[dict[str, Tensor]] = [{} for _ in range(header["pictures"])]
     for name, value in tensors.items():
         if name != "images":

@@ -12,7 +12,7 @@ from torch import nn
 from wordtree import WordTree, WordTreeError
 from wordtree.errors import unknown
 
-from .borrowed import Borrowed
+from .borrowed import Borrowed, set_loss
 from .cfg import Cfg
 from .classes import flat_tree, named, names_of
 from .classifier import TreeClassifier
@@ -20,7 +20,7 @@ from .config import TRUNKS, Config
 from .darknet19 import COUNTS, WIDTHS, ConvBlock, Darknet19, Extraction, MaxPool, Passthrough, Staged, Trunk
 from .detector import Detector
 from .head import RegionHead
-from .loss import RULES, scales_of
+from .loss import scales_of
 from .network import CfgTrunk, check_square, split_head
 from .priors import ANCHORS, TINY_ANCHORS, YOLO9000_ANCHORS, YOLOV2_ANCHORS, priors_of
 from .trunks import NamedTrunk
@@ -248,8 +248,8 @@ def of_config(config: Config, tree: WordTree, anchors: Anchors) -> Detector:
         model = yolov2(tree, anchors, squeeze=config.squeeze, passthrough=config.passthrough, **common)
     else:
         model = yolo9000(tree, anchors, **common)
-    model.loss_rules = RULES[config.loss]
-    return model.set_image_label(config.image_label) if config.image_label else model
+    set_loss(model, config)
+    return model
 
 
 def _trunk(name: str, widths: Sequence[int], counts: Sequence[int], normalized: bool) -> Staged | NamedTrunk:

@@ -173,8 +173,6 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.classifier, self.model = (one.to(self.device) for one in self._networks())
         self._check()
-        if config.steps:
-            self.model.exclusive = config.exclusive
         if "/" in config.trunk:
             self._start_trunks()
         # convolutions are faster with channels last
@@ -400,7 +398,8 @@ class Trainer:
         teller = next(rank for rank, what in enumerate(whats) if what)
         fault.what = whats[teller]
         rate = self.optimizer.param_groups[0]["lr"]
-        moment = Moment(self.step + 1, phase.title, size, rate, self.ranks.rank, self.ranks.count)
+        seen = getattr(module, "seen", 0)
+        moment = Moment(self.step + 1, phase.title, size, rate, self.ranks.rank, self.ranks.count, seen)
         files = self.feed.pictures(within)
         self.faults.note(fault, moment, batch, files, module, tells=teller == self.ranks.rank)
         return fault.losses
