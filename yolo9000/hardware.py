@@ -1,11 +1,12 @@
 """What this machine computes on and in: the device, the precision, the processes."""
 
+import atexit
 import contextlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def as_worker(number: int = 0) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent.pid:  # it had ended before
             os._exit(1)
+
+
+def loaded(loader: Any) -> Iterator[Any]:
+    """What a loader of torch's gives. Its processes end when the last is taken, and with the one who takes, however
+    that ends: they do not heed the signal by which Python would end them, and it would wait for them for ever."""
+    if not loader.num_workers:
+        yield from loader
+        return
+    rows = iter(loader)
+    end = rows._shutdown_workers
+    atexit.register(end)  # of a fault whose traceback keeps the loader to the last
+    try:
+        yield from rows
+    finally:
+        end()
+        atexit.unregister(end)
 
 
 def _computes_bfloat16() -> bool:

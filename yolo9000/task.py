@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from wordtree import WordTreeError
+
 from .data.records import Records
-from .hardware import as_worker
+from .hardware import as_worker, loaded
 from .models import Network
 from .reports import Progress
 
@@ -44,26 +46,38 @@ def descent_of(model: Network, task: Task) -> tuple[float, str]:
     return own if task.tree_threshold is None else task.tree_threshold, getattr(model, "rule", "path")
 
 
-class _Images(Dataset[Tensor]):
+class _Images(Dataset[Tensor | str]):
+    """The images; of one that cannot be read what is wrong, which a worker's error would tell with its traceback."""
+
     def __init__(self, records: Records) -> None:
         self.records = records
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.records.image(index)
+    def __getitem__(self, index: int) -> Tensor | str:
+        try:
+            return self.records.image(index)
+        except WordTreeError as fault:
+            return str(fault)
 
 
 def batches(records: Records, processes: int, bar: Progress | None, title: str) -> Iterator[tuple[int, list[Tensor]]]:
-    """The images of a data set, uint8 [3, h, w] each, several at a time, with the number of the first."""
+    """The images of a data set, uint8 [3, h, w] each, several at a time, with the number of the first.
+
+    Raises:
+        WordTreeError: an image that cannot be read.
+    """
     if bar is not None:
         bar.start(title, total=len(records))
     loader: DataLoader[Any] = DataLoader(
         _Images(records), BATCH, num_workers=processes, collate_fn=list, worker_init_fn=as_worker
     )
     first = 0
-    for images in loader:
+    for images in loaded(loader):
+        for image in images:
+            if isinstance(image, str):
+                raise WordTreeError(image)
         yield first, images
         first += len(images)
         if bar is not None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from wordtree import WordTree, WordTreeError
 
 from ..files import whole
-from ..hardware import as_worker
+from ..hardware import as_worker, loaded
 from ..runfile import RunFile
 from .augment import Augmentation, classifier_view, colours, distort_image, find_augmentation, stream, view
 from .records import FAULTS, Fault, Records
@@ -118,7 +118,7 @@ def check(
             _Looks(records), 32, num_workers=processes, collate_fn=list, worker_init_fn=as_worker
         )
         damaged = []
-        for batch in looks:
+        for batch in loaded(looks):
             damaged += [what for what in batch if what]
             tick(len(batch))
         faults.append((*records.faults, *(Fault("images", *what.split("\n", 1)) for what in damaged)))

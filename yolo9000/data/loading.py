@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 from wordtree import WordTreeError
 
 from ..files import whole
-from ..hardware import as_worker
+from ..hardware import as_worker, loaded
 from .augment import Augmentation, classifier_view, colours, stream, view
 from .joint import JointSampler
 from .records import Records
@@ -218,7 +218,7 @@ def load_batches(
         views, batch_sampler=keys, num_workers=processes, collate_fn=_packed, worker_init_fn=as_worker,
         prefetch_factor=4 if processes else None,
     )  # fmt: skip
-    for packed in loader:
+    for packed in loaded(loader):
         for source, bad in zip(packed.sources, packed.bad, strict=True):
             damaged.note(source, bad)
         targets = [{key: torch.from_numpy(value) for key, value in one.items()} for one in packed.targets]
