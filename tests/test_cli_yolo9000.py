@@ -12,7 +12,8 @@ import pytest
 from conftest import command
 from PIL import Image
 
-from wordtree import __version__
+from wordtree import WordTreeError, __version__
+from yolo9000 import training
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,14 @@ UNKNOWN = (["detect", "x.jpg", "--treshold", "0.5"], ["--treshold", "--threshold
         (["detect", "x.jpg", "--threshold", "high"], ["--threshold", "number"]),
         (["train", "--set", "stepz=3"], ["no training option 'stepz'", "did you mean 'steps'"]),
         (["train", "--set", "steps"], ["setting 'steps'", "key=value"]),
+        (["train", "--set", "data=run.yaml"], ["no training option 'data'"]),
+        (["train", "--set", "progress=false"], ["no training option 'progress'"]),
+        (["train", "--set", "seed=-1"], ["seed of -1", "from 0"]),
+        (["bounds", "--set", "joint=true"], ["joint=True for all three runs", "leave it out"]),
+        (["bounds", "--set", "oracle=true"], ["oracle=True for all three runs", "leave it out"]),
+        (["bounds", "--set", "out=here"], ["no training option 'out'"]),
+        (["export", "net.onnx", "--threshold", "5"], ["a threshold of 5.0", "0 to 1"]),
+        (["export", "net.onnx", "--tree-threshold", "-1"], ["a tree_threshold of -1.0", "0 to 1"]),
         (["train", "--set", "steps=lots"], ["steps of 'lots'", "give a int"]),
         (["train", "--data", "coco"], ["no data set 'coco'", "embedded"]),
         (["bounds", "--set", "size=61"], ["61 pixels", "multiples of 16"]),
@@ -151,6 +160,35 @@ def test_every_command_refuses_in_one_line_what_it_does_not_know(words, parts, t
     monkeypatch.chdir(tmp_path)
     assert_refused(here(*words), parts)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "joint"),
+    [
+        ([], False),
+        (["--joint"], True),
+        (["--oracle"], True),
+        (["--set", "joint=true"], True),
+        (["--set", "joint=false"], False),
+        (["--recipe", "yolov2-voc", "--data", "embedded"], False),
+        (["--recipe", "yolov2-voc", "--data", "embedded", "--set", "joint=true"], True),
+        (["--recipe", "yolov2-voc", "--data", "embedded", "--joint"], True),
+    ],
+)
+def test_a_training_is_joint_where_it_is_asked_to_be(words, joint, tmp_path, here, monkeypatch):
+    given = []
+
+    def stand_in(run, directory, config, *more):
+        given.append(config)
+        raise WordTreeError("enough")
+
+    monkeypatch.setattr(training, "_train", stand_in)
+    assert "enough" in here("train", *words).stderr
+    assert [config.joint for config in given] == [joint]
+    plan = here("train", *words, "--dry-run", "--rate", "50")
+    assert plan.returncode == 0
+    if "--recipe" not in words:  # of a recipe's own data
+        assert ("pictures with a name" in plan.stdout) == joint
 
 
 def test_a_process_given_an_unknown_option_says_so_in_one_line(tmp_path):

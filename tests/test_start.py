@@ -136,7 +136,7 @@ def test_a_run_may_be_of_a_classifier_alone_and_start_the_next(tmp_path, one_thr
     assert isinstance(model, TreeClassifier)
     assert model.size == 32
     assert yolo9000.evaluate(first.weights, file)["held/top1"] == first.metrics["held/top1"]
-    second = train(file, tmp_path / "high", start=str(first.directory), classifier_sizes=[64], classifier_rate=1e-9)
+    second = train(file, tmp_path / "high", start=first.directory, classifier_sizes=[64], classifier_rate=1e-9)
     tuned = yolo9000.load(second.weights)
     assert tuned.size == 64
     assert torch.allclose(tuned.classes.weight, model.classes.weight, atol=1e-6)

@@ -276,6 +276,8 @@ def test_a_folder_that_is_a_file_or_holds_something_else_is_refused(tmp_path):
         ({"classifier_pictures": -3}, ["classifier_pictures of -3"]),
         ({"size": 2048, "sizes": (2048,)}, ["2048"]),
         ({"rate": -1.0}, ["rate of -1.0"]),
+        ({"seed": -1}, ["seed of -1", "from 0"]),
+        ({"seed": 2**32}, ["seed of 4294967296", "below 2^32"]),
         ({"rate": float("nan")}, ["rate of nan"]),
         ({"device": "cdua"}, ["no device 'cdua'", "cpu"]),
         ({"held_out": "notoo"}, ["'notoo'", "did you mean 'noto'"]),
@@ -291,9 +293,13 @@ def test_options_that_cannot_be_are_refused_before_anything_is_written(options, 
     assert not (tmp_path / "run").exists()
 
 
-def test_the_defaults_are_a_config_and_lists_are_tuples():
+def test_the_defaults_are_a_config_lists_are_tuples_and_paths_are_text():
     assert config_of({}) == Config()
     assert config_of({"widths": [8] * 5, "rate": 1}) == Config(widths=(8,) * 5, rate=1.0)
+    assert config_of({"start": Path("runs") / "low", "seed": 2**32 - 1}) == Config(start="runs/low", seed=2**32 - 1)
+    options = {"weights": Path("coco.pth"), "sides": (3, 4)}
+    config = config_of({"detector": "torchvision/ssd300_vgg16", "detector_options": options})
+    assert config.detector_options == {"weights": "coco.pth", "sides": [3, 4]}
 
 
 # ---------------------------------------------------------------------- checkpoints

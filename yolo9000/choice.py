@@ -15,6 +15,13 @@ Node = int | str
 Nodes = Node | Iterable[Node] | np.ndarray | Tensor
 
 
+def check_thresholds(**given: float | None) -> None:
+    """Refuse thresholds, by name, that are no probabilities; None is the model's own."""
+    for name, value in given.items():
+        if value is not None and not 0 <= value <= 1:
+            raise WordTreeError(f"a {name} of {value}; it is a probability, 0 to 1")
+
+
 @dataclass(frozen=True)
 class Choice:
     """What a detector answers, without training it again. All may be given at once; what is left out narrows nothing.
@@ -50,8 +57,7 @@ class Choice:
     node_probs: bool = False
 
     def __post_init__(self) -> None:
-        if self.tree_threshold is not None and not 0 <= self.tree_threshold <= 1:
-            raise WordTreeError(f"a tree_threshold of {self.tree_threshold}; it is a probability, 0 to 1")
+        check_thresholds(tree_threshold=self.tree_threshold)
         if self.level is not None and self.level < 0:
             raise WordTreeError(f"a level of {self.level}; the root's children are at depth 0, and deeper is more")
         for name in ("only", "collapse", "allowed"):

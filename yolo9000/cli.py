@@ -90,9 +90,10 @@ def train(
     from .config import parse_settings
     from .hardware import is_first
 
-    options = parse_settings(settings or [])
-    if (data or "embedded") == "embedded":
-        options["joint"] = joint or oracle
+    options = _settings(settings)
+    embedded = (data or "embedded") == "embedded"
+    if embedded and (joint or oracle):
+        options["joint"] = True
     if start is not None:
         options["start"] = start
     if without:
@@ -107,7 +108,7 @@ def train(
     if check:
         _check(data or "embedded", out, recipe, options)
     if dry_run:
-        _plan(data, recipe, options, rate, gpus)
+        _plan(data, recipe, {"joint": False, **options} if embedded else options, rate, gpus)
     with _stopping():
         from .training import train as run_training
 
@@ -122,6 +123,19 @@ def train(
         typer.echo(f"try it:     yolo9000 detect PHOTO --weights {run.directory} --tree-threshold 0.3")
     else:
         typer.echo(f"next:       yolo9000 train --start {run.directory} --data ...")
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    """The settings of `--set`, which are a run's numbers and no other argument."""
+    from wordtree.errors import unknown
+
+    from .config import FIELDS, parse_settings
+
+    options = parse_settings(pairs or [])
+    for key in options:
+        if key not in FIELDS:
+            raise unknown("training option", key, sorted(FIELDS))
+    return options
 
 
 def _plan(data: str | None, recipe: str, options: dict[str, Any], rate: float | None, gpus: str) -> NoReturn:
@@ -223,9 +237,10 @@ def bounds(
     ] = None,
 ) -> None:
     """Joint training beside the two runs that bound it: detection data alone, and every box given."""
-    from .config import parse_settings
-
-    options = parse_settings(settings or [])
+    options = _settings(settings)
+    for key in ("joint", "oracle"):
+        if key in options:
+            raise WordTreeError(f"{key}={options[key]!r} for all three runs, which differ in it; leave it out")
     kinds: dict[str, dict[str, Any]] = {
         "boxes": {},
         "joint": {"joint": True},
@@ -482,9 +497,11 @@ def export(
     half: Annotated[bool, typer.Option("--half", help="Store weights as float16: half the file. ONNX only.")] = False,
 ) -> None:
     """Write a detector as a file that other programs run, its tree inside."""
+    from .choice import check_thresholds
     from .export import export_model
     from .loading import load_detector
 
+    check_thresholds(threshold=threshold, tree_threshold=tree_threshold)
     model = load_detector(weights, cfg, tree, names, mode)
     model.threshold = model.threshold if threshold is None else threshold
     model.tree_threshold = model.tree_threshold if tree_threshold is None else tree_threshold

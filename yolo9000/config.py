@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from dataclasses import MISSING, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from wordtree import WordTreeError
@@ -31,7 +32,7 @@ class Config:
             read for it.
         joint: learn from image labels beside the boxes; False is detection data only.
         oracle: the same pictures with every box given: what joint training is measured against.
-        seed: of weights, order and pictures.
+        seed: of weights, order and pictures, from 0 to below 2^32.
         classifier_pictures, boxed_pictures, labelled_pictures: how many pictures of each kind are made.
         classifier_steps, classifier_batch, classifier_sizes, classifier_rate: the trunk first learns names, as a tree
             classifier on small pictures (the paper's pretraining); sizes take turns every 10 steps.
@@ -166,6 +167,8 @@ class Config:
                 raise WordTreeError(f"{name} of {values}; give whole numbers above 0, such as {FIELDS[name].default}")
         if len(self.widths) != len(self.counts) or not all(count % 2 for count in self.counts):
             raise WordTreeError(f"widths {self.widths} and counts {self.counts}; give one odd count a width")
+        if not 0 <= self.seed < 2**32:
+            raise WordTreeError(f"seed of {self.seed}; give a whole number from 0 to below 2^32")
         for name in ("steps", "classifier_steps", "squeeze"):
             if getattr(self, name) < 0:
                 raise WordTreeError(f"{name} of {getattr(self, name)}; give 0 or more")
@@ -266,6 +269,11 @@ def is_weight_path(option: str, value: Any) -> bool:
     return folder or is_weight_file(option, value)
 
 
+def _plainer(value: Any) -> Any:
+    """A tuple as a list, a path as text: as a file has them."""
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+
+
 def _is_plain(value: Any) -> bool:
     return all(map(_is_plain, value)) if isinstance(value, list) else isinstance(value, (str, int, float))
 
@@ -291,7 +299,7 @@ def check_policy(config: Config) -> None:
 
 
 def config_of(options: dict[str, Any]) -> Config:
-    """A config from keywords; tuples may be given as lists.
+    """A config from keywords; tuples may be given as lists, and text as a path.
 
     Raises:
         WordTreeError: an unknown key, with the nearest known one; a value of another type.
@@ -304,9 +312,11 @@ def config_of(options: dict[str, Any]) -> Config:
         if default is MISSING:
             default = {"weights": "DEFAULT"}  # to show
             if isinstance(value, dict):
-                value = {name: list(one) if isinstance(one, tuple) else one for name, one in value.items()}
+                value = {name: _plainer(one) for name, one in value.items()}
         if isinstance(default, tuple) and isinstance(value, list | tuple):
             value = tuple(value)
+        if isinstance(default, str):
+            value = _plainer(value)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not type(default):
