@@ -12,6 +12,7 @@ import torch
 import wordtree_torchvision
 from conftest import TINY, command
 from PIL import Image
+from test_runfile import joint
 from tiny_detectors import tiny
 from torch import nn
 
@@ -103,6 +104,33 @@ def test_the_command_takes_a_detector_by_name(tmp_path):
     assert done.returncode != 0
     assert "no detector 'torchvision/ssdlite'" in done.stderr
     assert "torchvision/ssdlite320_mobilenet_v3_large" in done.stderr
+
+
+def test_a_detector_trains_at_the_sizes_that_it_was_made_for(tmp_path, monkeypatch):
+    seen = []
+    forward = Trainer._step
+
+    def looking(self, module, images, targets, size):
+        seen.append((images.shape[2], size))
+        return forward(self, module, images, targets, size)
+
+    monkeypatch.setattr(Trainer, "_step", looking)
+    options = {"detector": NAME, "size": 75, "sizes": [50, 75], "classifier_sizes": [33], "steps": 11}
+    run = yolo9000.train(data=joint(tmp_path, **options), out=tmp_path / "out", progress=False)
+    assert set(seen[:2]) == {(33, 33)}  # names first
+    assert {size for _, size in seen[2:]} == {50, 75}
+    assert all(made == size for made, size in seen)
+    assert yolo9000.load(run.weights).size == 75
+    for name, size in (("fasterrcnn_resnet50_fpn", 800), ("ssd300_vgg16", 300)):
+        assert config_of({"detector": f"torchvision/{name}", "size": size, "sizes": [size]}).sizes == (size,)
+    with pytest.raises(WordTreeError, match="size of 0; give 1 or more"):
+        config_of({"detector": NAME, "size": 0})
+
+
+def test_the_embedded_set_says_what_it_is_made_at_before_anything_is_trained(tmp_path):
+    with pytest.raises(WordTreeError, match="pictures of 800 pixels; the embedded set is made at 16 to 640"):
+        yolo9000.train(joint=True, out=tmp_path / "out", **{**OPTIONS, "detector": NAME, "size": 800})
+    assert not (tmp_path / "out").exists()
 
 
 def test_boxes_are_scored_for_nodes_without_descent():

@@ -41,7 +41,8 @@ class Config:
         steps, batch, shares, size, sizes, rate: then boxes and names together; no steps leave a classifier, and no
             detector; shares are boxed : labelled pictures of
             a batch (the paper has 1 : 4); `size` is that of the pictures and of detection, `sizes` take turns every 10
-            steps (the paper's multi-scale training).
+            steps (the paper's multi-scale training). Ours take multiples of their stride up to 640, a plug-in's what it
+            was made for, with pictures of the embedded set up to 640.
         policy, classifier_policy: how the rate goes over the phase's steps, one of `schedule.POLICIES`: "one-cycle" (up
             in a line, down in a half cosine), or Darknet's "constant", "steps" and "poly".
         burn_in, power: of Darknet's policies, in either phase: the rate grows as (update / burn_in) ^ power while the
@@ -186,7 +187,8 @@ class Config:
         check_trunk(self)
         check_options(self)
         stride = self.stride
-        for side in (self.size, *self.sizes, *self.classifier_sizes):
+        own = self.detector == "yolo9000"  # a plug-in's takes what it takes
+        for side in (self.size, *self.sizes, *self.classifier_sizes) if own else ():
             if side < stride or side % stride or side > LARGEST:
                 raise WordTreeError(
                     f"a size of {side} pixels; this trunk takes multiples of {stride}, pictures go up to {LARGEST}"

@@ -100,12 +100,18 @@ class Feed(Protocol):
 
 
 class EmbeddedFeed:
-    """The set that ships: scenes with boxes, pictures with a name; made once, kept in memory."""
+    """The set that ships: scenes with boxes, pictures with a name; made once, kept in memory.
+
+    Raises:
+        WordTreeError: pictures of a size that it is not made at.
+    """
 
     fingerprint = ""
     damaged: Damaged | None = None
 
     def __init__(self, config: Config) -> None:
+        for size in (config.size, max(config.classifier_sizes)):
+            embedded.check_size(size)
         self.config = config
         self.labels = embedded.label_map()
         self.tree = build_tree(self.labels)

@@ -115,6 +115,12 @@ def pack() -> Pack:
     return Pack(rows, cutouts, backgrounds)
 
 
+def check_size(size: int) -> None:
+    """Refuse pictures of a size that the set is not made at."""
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise WordTreeError(f"pictures of {size} pixels; the embedded set is made at {SIZES[0]} to {SIZES[1]}")
+
+
 class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     """One split of the embedded set: any number of pictures, each made from the seed and its index alone.
 
@@ -149,8 +155,7 @@ class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     ) -> None:
         if split not in SPLITS:
             raise unknown("split of the embedded set", split, SPLITS)
-        if not SIZES[0] <= size <= SIZES[1]:
-            raise WordTreeError(f"pictures of {size} pixels; the embedded set is made at {SIZES[0]} to {SIZES[1]}")
+        check_size(size)
         if count < 0:
             raise WordTreeError(f"{count} pictures of the embedded set; give 0 or more")
         self.split = split
