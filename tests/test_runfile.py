@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections import Counter
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from test_training import assert_same_weights
 
 import yolo9000
 from wordtree import LabelMap, WordTreeError, build_tree
-from yolo9000 import cli, training
+from yolo9000 import cli, feeds, training
 from yolo9000.checkpoints import read_tensors
 from yolo9000.data.augment import AUGMENTATIONS, classifier_view, stream
 from yolo9000.data.check import check
@@ -424,6 +425,39 @@ def test_sources_that_cannot_be_trained_on_are_refused(tmp_path, sources, part):
     with pytest.raises(WordTreeError, match=part):
         train(write_run(tmp_path, sources), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("test", "part"),
+    [
+        ({"kind": "coco", "path": "typo.json", "labels": "pets.csv"}, "no annotations '.*typo.json'"),
+        ({"kind": "coco", "path": "wrong/instances.json", "images": "wrong/images", "labels": "pets.csv"},
+         r"annotation 4 .*`skip: \[boxes\]`"),
+        ({"kind": "folder", "path": "more/names", "name": "cars"}, "test source 'cars' .*n02958343"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_test_source_is_told_before_anything_is_trained(tmp_path, test, part):
+    run = joint(tmp_path, tree="pets.csv")
+    small_data.folders(tmp_path / "more", (small_data.CAR,))
+    wrong = {"id": 4, "image_id": 9, "category_id": 18, "bbox": [10, 5, 0, 40], "area": 0, "iscrowd": 0}
+    small_data.coco(tmp_path / "wrong", annotations=[wrong])
+    content = yaml.safe_load(run.read_text())
+    run.write_text(yaml.safe_dump({**content, "sources": [*content["sources"][:2], {**test, "use": "test"}]}))
+    with pytest.raises(WordTreeError, match=part):
+        train(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_runs_data_is_hashed_once(tmp_path, monkeypatch, one_thread):
+    run = joint(tmp_path)
+    hashed = []
+    once = feeds.RecordsFeed.fingerprint.func
+    watched = cached_property(lambda self: hashed.append(once(self)) or hashed[-1])
+    watched.__set_name__(feeds.RecordsFeed, "fingerprint")
+    monkeypatch.setattr(feeds.RecordsFeed, "fingerprint", watched)
+    done = train(run, tmp_path / "out")
+    assert len(hashed) == 1
+    assert json.loads((done.directory / "data.json").read_text()) == {"sha256": hashed[0]}
 
 
 def test_boxes_alone_train_without_a_classifier_and_data_sets_may_bring_their_labels(tmp_path, one_thread):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +21,8 @@ from .data.joint import Joint, JointSampler, collate
 from .data.loading import TRIES, Damaged, Keys, Known, Views, limits_of, listed, load_batches
 from .data.memory import InMemory
 from .data.records import Records
-from .hardware import processes_of
-from .measure import evaluate_run
+from .hardware import is_first, processes_of
+from .measure import evaluate_run, labels_on
 from .reports import Progress, evaluate_and_report, plot_curve
 from .runfile import RunFile, Source, known, shares
 from .task import Task
@@ -194,7 +195,8 @@ class RecordsFeed:
         config: the numbers of the run.
 
     Raises:
-        WordTreeError: a source that does not read, faults that are not skipped, no training source with boxes.
+        WordTreeError: a source that does not read, of training or test; faults that are not skipped; no training source
+            with boxes.
     """
 
     def __init__(self, run: RunFile, directory: Path, config: Config) -> None:
@@ -215,6 +217,9 @@ class RecordsFeed:
             )
         if config.steps and all(one.labelled.all() for one in self.records):
             raise WordTreeError(f"no training source of {run.path} has boxes; give at least one that has")
+        if is_first():  # who evaluates; what is wrong in a test is told before anything is trained
+            for source in run.used("test"):
+                source.read(labels_on(source, self.tree), self.tree).raise_faults(source.skip)
         self.damaged = Damaged(directory / "bad_images.csv", ())
         self.met: list[list[str]] = []  # damaged images of each source so far, in the phase of a checkpoint
 
@@ -223,7 +228,7 @@ class RecordsFeed:
         """See `Feed`."""
         return any(bool(one.labelled.any()) for one in self.records)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of everything that the batches depend on beside the config."""
         digest = hashlib.sha256(f"{self.tree.hash} {self.run.augment} {self.shares}".encode())
@@ -231,7 +236,7 @@ class RecordsFeed:
             digest.update(f"{source.size} {len(records)} {records.relative}".encode())
             for table in (records.starts, records.boxes, records.nodes, records.flags, records.labelled):
                 digest.update(np.ascontiguousarray(table).tobytes())
-            digest.update("".join(records.ids).encode(errors="surrogateescape"))
+            digest.update(records.ids.block.tobytes())
             for extra in records.checked or ():
                 digest.update(np.ascontiguousarray(extra).tobytes())
             for some in marks:

@@ -10,7 +10,7 @@ from torch import nn
 from wordtree import WordTreeError
 
 from .borrowed import AnyDetector
-from .checkpoints import load_model
+from .checkpoints import load_model, peek
 from .choice import Choice, Nodes
 from .detections import Detections
 from .detector import Detector
@@ -26,7 +26,9 @@ OnError = Callable[[WordTreeError], object]
 
 def about(weights: str | Path | None = None) -> str:
     """What a checkpoint says it knows and cannot know."""
-    return str(load_model(weights_path(weights))[1].get("about", ""))
+    path = weights_path(weights)
+    header = peek(path) or load_model(path)[1]  # which says what is wrong with a file without a header
+    return str(header.get("about", ""))
 
 
 def detect(
