@@ -1,5 +1,6 @@
 """Several ranks that train as one: equal to one process that accumulates, stopped together, started again together."""
 
+import contextlib
 import csv
 import json
 import os
@@ -20,14 +21,14 @@ from test_training import settings
 import yolo9000
 from wordtree import WordTreeError
 from wordtree.nn import TreeLinear
-from yolo9000 import engine, training
+from yolo9000 import engine, hardware, training
 from yolo9000.batchnorm import BatchNorm
 from yolo9000.checkpoints import read_tensors
 from yolo9000.config import config_of
 from yolo9000.data.loading import TRIES, Damaged
 from yolo9000.engine import Ranks
 from yolo9000.faults import Kept
-from yolo9000.hardware import processes_of
+from yolo9000.hardware import autocast_of, processes_of
 
 
 def torchrun(*words: str | Path, restarts: int = 0) -> "subprocess.CompletedProcess[str]":
@@ -339,6 +340,25 @@ def test_ranks_of_a_machine_share_its_cores(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert processes_of(-1) == 1
     assert processes_of(3) == 3
+
+
+@pytest.mark.parametrize("computes", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_gpu_is_given_bfloat16_where_it_computes_in_it_whatever_the_processor_does(monkeypatch, computes, own):
+    asked = []
+
+    def supported(including_emulation=True):
+        asked.append(including_emulation)
+        return computes or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(hardware, "_computes_bfloat16", lambda: not computes)
+    gpu = torch.device("cuda", 1)
+    assert (autocast_of("auto", gpu, own) is not contextlib.nullcontext) == computes
+    assert asked == [False]
+    assert autocast_of("bfloat16", gpu, own) is not contextlib.nullcontext  # who asks for it gets it
+    assert autocast_of("float32", gpu, own) is contextlib.nullcontext
 
 
 def test_damaged_images_of_another_rank_are_kept_for_the_first(tmp_path):

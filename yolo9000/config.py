@@ -70,8 +70,8 @@ class Config:
         trunk_frozen: of a trunk by name: its weights and batch-norm statistics stay as they are.
         loss: the reading of the loss: "paper", "darknet" or "darknet-2018".
         without: what a recipe's run was switched off, see `yolo9000.recipes.ABLATIONS`; the fields above say how.
-        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it; float32 there for a
-            plug-in's detector.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the GPU or the processor computes in it; on a
+            processor float32 for a plug-in's detector.
         compile: whether torch.compile makes trunk and neck faster, after a minute or more at the start.
         device: "cpu", "cuda", or "auto".
         workers: processes that make pictures, 0 for none; -1 for one a core.

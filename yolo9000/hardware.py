@@ -41,13 +41,13 @@ def home_of(model: nn.Module) -> torch.device:
 
 
 def autocast_of(precision: str, device: torch.device, own: bool = True) -> Autocast:
-    """A context for forward passes. "auto" is bfloat16 on a GPU and on processors with instructions for it, where it
-    halves the time of a convolution; elsewhere float32.
+    """A context for forward passes. "auto" is bfloat16 on GPUs that compute in it (NVIDIA's from Ampere on) and on
+    processors with instructions for it, where it halves the time of a convolution; elsewhere float32.
 
     On a processor a network that is not our `own` stays in float32: there oneDNN's bfloat16 gradient of a depthwise
     convolution that strides over a single cell, as SSDlite's last ones do in small pictures, holds what lay in memory.
     """
-    native = device.type == "cuda" or (own and _computes_bfloat16())
+    native = _gpu_computes_bfloat16(device) if device.type == "cuda" else own and _computes_bfloat16()
     if precision == "bfloat16" or (precision == "auto" and native):
         return lambda: torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext
@@ -94,6 +94,12 @@ def loaded(loader: Any) -> Iterator[Any]:
     finally:
         end()
         atexit.unregister(end)
+
+
+def _gpu_computes_bfloat16(device: torch.device) -> bool:
+    """Older ones take it and compute it by other means, slower than float32."""
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _computes_bfloat16() -> bool:
