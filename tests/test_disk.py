@@ -24,7 +24,7 @@ from yolo9000.data.folders import read_folder
 from yolo9000.data.loading import Damaged
 from yolo9000.data.shards import write_shards
 from yolo9000.files import CannotWrite, append, clean, part_of, whole, write_text
-from yolo9000.runs import MetricsFile
+from yolo9000.runs import MetricsFile, tidy
 
 SHORT: dict[str, Any] = {**TINY, "joint": True, "test_scenes": 2, "progress": False}
 PARTS = (r"cannot write '.*checkpoint\.safetensors', .* KiB: ", "free there; make room, and the same command goes on")
@@ -160,6 +160,16 @@ def test_any_bit_flipped_and_any_cut_is_found(place, bit):
         path.write_bytes(data)
         with pytest.raises(WordTreeError):
             read_tensors(path)
+
+
+def test_the_next_start_removes_what_a_killed_one_was_writing_and_nothing_else(tmp_path):
+    parts = [part_of(tmp_path / name) for name in ("checkpoint.safetensors", "nonfinite/step-7", "mine.txt")]
+    for part in parts:
+        (part / "half").mkdir(parents=True)
+    (tmp_path / "nonfinite" / "step-3").mkdir()
+    tidy(tmp_path)
+    assert [part.exists() for part in parts] == [False, False, True]
+    assert (tmp_path / "nonfinite" / "step-3").is_dir()
 
 
 def test_tensors_that_share_memory_are_each_written_whole(tmp_path):

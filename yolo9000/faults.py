@@ -26,11 +26,11 @@ from .detector import Detector
 from .files import CannotWrite, whole, write_text
 from .hardware import autocast_of
 from .ready import ready_batch
+from .runs import FAULTS
 
 IN_A_ROW = 10  # skipped steps after which a run stops
 KEPT = 20  # batches that are written out in full; of later ones the record alone
 LISTED = 4  # pictures in a message
-FOLDER = "nonfinite"
 
 
 class NotFinite(WordTreeError):
@@ -167,7 +167,7 @@ class Faults:
             NotFinite: `nonfinite: stop`, or the tenth step in a row.
         """
         stop = self.config.nonfinite == "stop"
-        folder = self.directory / FOLDER / f"step-{moment.step}"
+        folder = self.directory / FAULTS / f"step-{moment.step}"
         values = {name: _number(loss) for name, loss in fault.losses.items()}
         record = {"what": fault.what, **asdict(moment), "losses": values, "files": list(files)}
         kept = f"{folder} has the batch"
@@ -201,7 +201,7 @@ class Faults:
         steps = ", ".join(map(str, self.skipped[:12])) + (" ..." if len(self.skipped) > 12 else "")
         return (
             f"{len(self.skipped)} steps were left out, their losses or gradients were not finite: {steps}; "
-            f"{self.directory / FOLDER} has their batches"
+            f"{self.directory / FAULTS} has their batches"
         )
 
     def _write(self, folder: Path, record: dict[str, Any], batch: Any, module: Any) -> None:

@@ -16,6 +16,7 @@ from .config import Config, config_of
 from .files import append, clean, write_text
 
 CHECKPOINT = "checkpoint.safetensors"
+FAULTS = "nonfinite"  # the folder of steps that were not finite
 FILES = (
     CHECKPOINT, "weights.safetensors", "config.json", "data.json", "metrics.csv", "metrics.json", "evaluation.csv",
     "curve.png", "detections.png", "bad_images.csv",
@@ -89,7 +90,9 @@ def differences(a: Config, b: Config) -> str:
 
 def tidy(directory: Path) -> None:
     """Remove what a killed process has left half-written in a run's folder."""
-    clean([directory / name for name in FILES])
+    # a fault of a step that does not come again; evaluation writes its own files again
+    faults = [part.with_suffix("") for part in (directory / FAULTS).glob("step-*.part")]
+    clean([*(directory / name for name in FILES), *faults])
 
 
 class MetricsFile:
