@@ -297,9 +297,6 @@ def test_the_defaults_are_a_config_lists_are_tuples_and_paths_are_text():
     assert config_of({}) == Config()
     assert config_of({"widths": [8] * 5, "rate": 1}) == Config(widths=(8,) * 5, rate=1.0)
     assert config_of({"start": Path("runs") / "low", "seed": 2**32 - 1}) == Config(start="runs/low", seed=2**32 - 1)
-    options = {"weights": Path("coco.pth"), "sides": (3, 4)}
-    config = config_of({"detector": "torchvision/ssd300_vgg16", "detector_options": options})
-    assert config.detector_options == {"weights": "coco.pth", "sides": [3, 4]}
 
 
 # ---------------------------------------------------------------------- checkpoints

@@ -271,11 +271,6 @@ def is_weight_path(option: str, value: Any) -> bool:
     return folder or is_weight_file(option, value)
 
 
-def _plainer(value: Any) -> Any:
-    """A tuple as a list, a path as text: as a file has them."""
-    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-
-
 def _is_plain(value: Any) -> bool:
     return all(map(_is_plain, value)) if isinstance(value, list) else isinstance(value, (str, int, float))
 
@@ -314,11 +309,11 @@ def config_of(options: dict[str, Any]) -> Config:
         if default is MISSING:
             default = {"weights": "DEFAULT"}  # to show
             if isinstance(value, dict):
-                value = {name: _plainer(one) for name, one in value.items()}
+                value = {name: list(one) if isinstance(one, tuple) else one for name, one in value.items()}
         if isinstance(default, tuple) and isinstance(value, list | tuple):
             value = tuple(value)
-        if isinstance(default, str):
-            value = _plainer(value)
+        if isinstance(default, str) and isinstance(value, Path):
+            value = str(value)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not type(default):
