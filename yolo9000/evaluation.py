@@ -10,6 +10,7 @@ from torch import nn
 
 from wordtree import WordTreeError, __version__
 
+from .choice import check_thresholds
 from .files import write_text
 from .hardware import device_of, home_of, processes_of
 from .loading import in_hand, load, load_detector
@@ -90,9 +91,7 @@ def evaluate_report(
         look, look_weights: a classifier by name that names a detector's boxes, and its weights: `second.looking_again`.
         picture: a file for what is found in twelve unseen scenes of the embedded set.
     """
-    for name, value in (("threshold", threshold), ("tree_threshold", tree_threshold)):
-        if value is not None and not 0 <= value <= 1:
-            raise WordTreeError(f"a {name} of {value}; it is a probability, 0 to 1")
+    check_thresholds(threshold=threshold, tree_threshold=tree_threshold)
     folder = None if out is None else Path(out)
     run = None if str(data) == "embedded" else run_of(data)
     if run is None and scenes < 1:

@@ -11,7 +11,7 @@ from wordtree import WordTreeError
 
 from .borrowed import AnyDetector
 from .checkpoints import load_model, peek
-from .choice import Choice, Nodes
+from .choice import Choice, Nodes, check_thresholds
 from .detections import Detections
 from .detector import Detector
 from .inference import fuse
@@ -103,8 +103,7 @@ def stream(
     No more than a batch is in memory. What was found before a damaged picture or frame comes before its error.
     """
     choice = Choice(tree_threshold, level, only, collapse, allowed, node_probs)
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise WordTreeError(f"a threshold of {threshold}; it is a probability, 0 to 1")
+    check_thresholds(threshold=threshold)
     if batch < 1:
         raise WordTreeError(f"a batch of {batch} images; give 1 or more")
     from .hardware import device_of
